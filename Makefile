@@ -97,12 +97,12 @@ test-system: deps-system package ## .deb and .rpm under a real systemd (as root;
 
 test-clients: deps-clients $(NODE_MODULES) ## Microsoft's SDKs against the emulator (UPDATE=1 writes docs/emulator.md)
 	go build -trimpath -o $(BIN)/ ./cmd/keyvault-emulator
-	@go test -count=1 -v -timeout 10m -tags clients ./$(CLIENTS) -args \
+	@go test -count=1 -v -timeout 20m -tags clients ./$(CLIENTS) -args \
 	  -emulator $(CURDIR)/$(BIN)/keyvault-emulator $(if $(UPDATE),-update) \
 	  | grep -Ev '^ *(=== |--- PASS|PASS$$|ok )'
 
 test-recordings: ## replay recordings of the real service (testdata of Microsoft's azkeys) against the emulator
-	@go test -count=1 -v -timeout 10m -tags recordings ./softhsm-test/recordings \
+	@go test -count=1 -v -timeout 20m -tags recordings ./softhsm-test/recordings \
 	  | grep -Ev '^ *(=== |--- PASS|PASS$$|ok )'
 
 test-az: deps-az ## the az command line against keyvault-emulator
@@ -117,7 +117,7 @@ test-alerts: deps-alerts build ## real Prometheus and Alertmanager watch the rea
 	cd softhsm-test/alertstest && $(CURDIR)/$(BIN)/alertstest -test.failfast -bin $(CURDIR)/$(BIN)
 
 test-page: deps-page ## the status page in a real browser, with 0, 3 and 500 keys and every kind of trouble
-	go test -count=1 -tags page -timeout 10m -run '^TestPage' ./internal/web
+	go test -count=1 -tags page -timeout 20m -run '^TestPage' ./internal/web
 
 test-bare: deps-bare ## make demo and make test on a bare Debian 12 (as root; SAMPLE=1: demo only; DEMO_SECONDS=n, 60)
 	@SAMPLE=$(SAMPLE) DEMO_SECONDS=$(or $(DEMO_SECONDS),60) exec softhsm-test/bare/run
@@ -134,7 +134,7 @@ demo: deps ## a key made in SoftHSM, imported into two vaults, proven and rotate
 SLOWEST := ./softhsm-test/e2e ./softhsm-test/azurefaults ./internal/rotate ./internal/emulator
 
 test: deps ## every test (but SKIP=pattern), with the race detector; the last line names tests that lacked a right
-	.ci/test -race -timeout 14m -p 3 -parallel 4 $(if $(SKIP),-skip '$(SKIP)') $(SLOWEST) ./...
+	.ci/test -race -timeout 20m -p 3 -parallel 4 $(if $(SKIP),-skip '$(SKIP)') $(SLOWEST) ./...
 
 test-p11-kit: deps-p11-kit ## the suite of docs/testing-with-your-hsm.md, on a SoftHSM token behind p11-kit-proxy
 	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \

@@ -16,7 +16,7 @@ import (
 )
 
 // terminalLimit is how long a test may run a command on a terminal.
-const terminalLimit = 30 * time.Second
+const terminalLimit = 2 * time.Minute
 
 // onTerminal runs a command on a terminal of its own, as a person does:
 //

@@ -41,7 +41,7 @@ func TestHangupRequestsAReload(t *testing.T) {
 	}
 	select {
 	case <-reload:
-	case <-time.After(10 * time.Second):
+	case <-time.After(terminalLimit):
 		t.Error("no reload was requested")
 	}
 }

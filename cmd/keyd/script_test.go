@@ -134,7 +134,7 @@ func staleSocket(ts *testscript.TestScript, _ bool, args []string) {
 func waitAsked(ts *testscript.TestScript, _ bool, _ []string) {
 	select {
 	case <-ts.Value(runningKey{}).(*running).world.asked:
-	case <-time.After(10 * time.Second):
+	case <-time.After(terminalLimit):
 		ts.Fatalf("nobody requested a rotation")
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/keyd-project/keyd/softhsm-test/rights"
 )
@@ -33,7 +32,7 @@ func says(t *testing.T, args ...string) (code int, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), terminalLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.Args[0] = "keyd"

@@ -13,7 +13,7 @@ import (
 
 // hostFlags each set something for one vault, as HOST or HOST=VALUE.
 type hostFlags struct {
-	protect, retention, access, roles, policies, firewalls, subscriptions []string
+	protect, retention, access, roles, policies, firewalls, subscriptions, locations []string
 }
 
 func (h *hostFlags) register(cmd *cobra.Command) {
@@ -31,6 +31,8 @@ func (h *hostFlags) register(cmd *cobra.Command) {
 		"admit only these callers, as `HOST=LIST` of addresses, prefixes and trusted-services; repeatable")
 	f.StringArrayVar(&h.subscriptions, "subscription", nil,
 		"the subscription of a vault, as `HOST=NAME`; by default all vaults have the same; repeatable")
+	f.StringArrayVar(&h.locations, "location", nil,
+		"the region of a vault, as `HOST=REGION`; by default westeurope; repeatable")
 }
 
 // perVault applies the flags to each vault.
@@ -70,6 +72,10 @@ func (s settings) perVault(opts *emulator.Options) error {
 			c.Subscription = v
 			return nil
 		}},
+		{"location", s.perHost.locations, func(c *emulator.VaultConfig, v string) error {
+			c.Location = v
+			return nil
+		}},
 	} {
 		for _, value := range flag.values {
 			host, rest, _ := strings.Cut(value, "=")
@@ -104,7 +110,9 @@ type serviceFlags struct {
 	keyList                string
 	firmware               int
 	limits, withoutDate    bool
-	roleDelay              time.Duration
+	resourceRoles          bool
+	azureRoles             []string
+	roleDelay, logDelay    time.Duration
 }
 
 func (x *serviceFlags) register(cmd *cobra.Command) {
@@ -114,11 +122,17 @@ func (x *serviceFlags) register(cmd *cobra.Command) {
 	f.StringArrayVar(&x.certificates, "certificate", nil,
 		"accept only this certificate from a client, as `CLIENT=FILE` in PEM; by default any; repeatable")
 	f.StringArrayVar(&x.consumers, "consumer", nil,
-		"create a service that uses a key, as `KIND=NAME,key=ID`: storage, cosmos, disk or ai; repeatable")
+		"create a service that uses a key, as `KIND=NAME,key=ID`: "+arm.Words(", ")+"; repeatable")
 	f.Float64Var(&x.consumerSpeed, "consumer-speed", 1,
 		"how many times faster than in Azure consumers look for new versions")
 	f.DurationVar(&x.roleDelay, "role-delay", 0,
 		"how long a role change at run time takes to have effect")
+	f.DurationVar(&x.logDelay, "log-delay", 10*time.Minute,
+		"how long, at most, a vault's audit log takes to reach Log Analytics")
+	f.BoolVar(&x.resourceRoles, "resource-roles", false,
+		"make Resource Manager, Resource Graph and Log Analytics ask for roles; by default everyone may do everything")
+	f.StringArrayVar(&x.azureRoles, "azure-role", nil,
+		"assign an Azure role at any scope, as `PRINCIPAL:ROLE:SCOPE`, such as ID:Reader:/subscriptions/…; repeatable")
 	f.StringVar(&x.identityListen, "identity-listen", "",
 		"loopback `address` of the identity endpoints of App Service and Arc; none when empty")
 	f.StringVar(&x.arcDir, "arc-key-dir", "",
@@ -140,7 +154,10 @@ func (s settings) service(opts *emulator.Options) error {
 	x := s.extras
 	opts.RoleDelay, opts.StateFile, opts.ServiceLimits, opts.HSMWithoutDate = x.roleDelay, x.stateFile, x.limits,
 		x.withoutDate
-	opts.AuthorityFile = x.caKey
+	if opts.LogDelay = x.logDelay; opts.LogDelay == 0 {
+		opts.LogDelay = -1 // in Options, 0 is the default
+	}
+	opts.AuthorityFile, opts.ResourceRoles = x.caKey, x.resourceRoles
 	opts.IdentityListen, opts.ArcKeyDir = x.identityListen, x.arcDir
 	if x.arcDir != "" && x.identityListen == "" {
 		return fmt.Errorf("--arc-key-dir needs --identity-listen: Arc's endpoint is there")
@@ -163,6 +180,13 @@ func (s settings) service(opts *emulator.Options) error {
 			return fmt.Errorf("--identity: %w", err)
 		}
 		opts.Identities = append(opts.Identities, i)
+	}
+	for _, text := range x.azureRoles {
+		a, err := emulator.ParseAzureRole(text)
+		if err != nil {
+			return fmt.Errorf("--azure-role: %w", err)
+		}
+		opts.AzureRoles = append(opts.AzureRoles, a)
 	}
 	for _, text := range x.certificates {
 		c, err := emulator.ParseClientCertificate(text)

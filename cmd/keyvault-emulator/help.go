@@ -43,17 +43,17 @@ type group struct {
 // groups are in the order of the help.
 func groups() []group {
 	return []group{
-		{"Vaults", []string{"vault", "purge-protection", "retention", "state"}},
+		{"Vaults", []string{"vault", "purge-protection", "retention", "location", "state"}},
 		{
 			"Where it listens",
 			[]string{"proxy", "ca-out", "attestation-root-out", "ca-key", "admin", "identity-listen", "arc-key-dir"},
 		},
 		{"Access control (by default everyone may do everything)",
-			[]string{"access", "role", "role-delay", "policy", "firewall", "identity", "certificate",
-				"token-lifetime"}},
+			[]string{"access", "role", "role-delay", "policy", "firewall", "azure-role", "resource-roles", "identity",
+				"certificate", "token-lifetime"}},
 		{"Services that encrypt under a key", []string{"consumer", "consumer-speed"}},
 		{"How the service behaves", []string{"deletion-delay", "replication-delay", "service-limits",
-			"subscription", "hsm-without-date", "key-list", "attestation-firmware", "clock-skew", "strict-der"}},
+			"subscription", "hsm-without-date", "key-list", "attestation-firmware", "log-delay", "clock-skew", "strict-der"}},
 		{"Faults", []string{"fail"}},
 		{"Other", []string{"verbose", "help"}},
 	}

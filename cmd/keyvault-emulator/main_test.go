@@ -90,7 +90,8 @@ func TestTheEmulatorAcceptsEveryFlag(t *testing.T) {
 		"attestation-firmware": "3", "key-list": "oldest", "subscription": host + "=one",
 		"consumer": "storage=sa,key=https://" + host + "/keys/k", "consumer-speed": "1440",
 		"certificate": "id=" + certificate,
-		"ca-key":      "authority", "hsm-without-date": "true", "identity-listen": "127.0.0.1:0", "arc-key-dir": "keys",
+		"location":    host + "=northeurope", "azure-role": "id:Reader:/", "resource-roles": "true", "log-delay": "0s",
+		"ca-key": "authority", "hsm-without-date": "true", "identity-listen": "127.0.0.1:0", "arc-key-dir": "keys",
 	} {
 		if err := cmd.Flags().Set(name, value); err != nil {
 			t.Error(err)
@@ -102,7 +103,8 @@ func TestTheEmulatorAcceptsEveryFlag(t *testing.T) {
 	}
 	c := opts.Vaults[0]
 	if !c.PurgeProtection || c.RecoverableDays != 7 || len(c.Roles) != 1 || len(c.Policies) != 1 ||
-		!c.Firewall.TrustedServices || c.Subscription != "one" ||
+		!c.Firewall.TrustedServices || c.Subscription != "one" || c.Location != "northeurope" ||
+		opts.LogDelay >= 0 || len(opts.AzureRoles) != 1 || !opts.ResourceRoles ||
 		len(opts.Identities) != 1 || opts.RoleDelay != time.Minute || !opts.ServiceLimits ||
 		opts.StateFile != "file" || opts.AuthorityFile != "authority" ||
 		opts.AttestationFirmware != emulator.Firmware3 || len(opts.Consumers) != 1 || opts.ConsumerSpeed != 1440 ||
@@ -127,6 +129,8 @@ func TestTheEmulatorRefusesAFlagThatCannotWork(t *testing.T) {
 		{vault, "--policy=contoso-weu.vault.azure.net=id:everything", "--access=contoso-weu.vault.azure.net=policies"},
 		{vault, "--firewall=contoso-weu.vault.azure.net=here"},
 		{vault, "--firewall=other.vault.azure.net=192.0.2.1"},
+		{vault, "--azure-role=someone"},
+		{vault, "--azure-role=someone:Queen:/"},
 		{vault, "--identity=someone"},
 		{vault, "--attestation-firmware=4"},
 		{vault, "--key-list=random"},

@@ -63,12 +63,13 @@ func TestEachMistakeAboutConsumersIsNamedWithPlaceAndRemedy(t *testing.T) {
 			"keys.cmk.consumers: keyd does not understand the type microsoft.web/sites; write one of " +
 				"microsoft.storage/storageaccounts, microsoft.storage/storageaccounts/encryptionscopes, " +
 				"microsoft.documentdb/databaseaccounts, microsoft.cognitiveservices/accounts, " +
-				"microsoft.compute/diskencryptionsets, microsoft.sql/servers, microsoft.sql/managedinstances, " +
+				"microsoft.compute/diskencryptionsets, microsoft.sql/servers, microsoft.sql/servers/databases, " +
+				"microsoft.sql/managedinstances, " +
 				"microsoft.containerregistry/registries, microsoft.eventhub/namespaces, " +
 				"microsoft.dbforpostgresql/flexibleservers, microsoft.dbformysql/flexibleservers"},
-		{"a child", "    spec: RSA-3072\n    consumers: [«" + server + "/databases/ledger]\n",
-			"keys.cmk.consumers: keyd does not understand a microsoft.sql/servers/databases alone; write the id of " +
-				"the SQL server: " + server},
+		{"a child", "    spec: RSA-3072\n    consumers: [«" + server + "/elasticPools/pool]\n",
+			"keys.cmk.consumers: keyd does not understand a microsoft.sql/servers/elasticpools alone; write the id " +
+				"of the SQL server: " + server},
 		{"twice", "    consumers: [" + storage + ", «" + strings.ToUpper(storage) + "]\n",
 			"keys.cmk.consumers: storage account stcmk is already at keyd.yaml:15:17; remove one"},
 		{"under two keys", "    consumers: [" + storage + "]\n  other: {vaults: [weu], consumers: [{id: «" +

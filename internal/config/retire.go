@@ -65,6 +65,7 @@ func finishRetire(c *Config, p *key.Policy, s *section) {
 		s.rep.add(where, blindRemedy, "%s: nothing tells keyd who still uses an old version of the key in vault %s",
 			name, blind)
 	}
+	refuseRareProofs(c, p, s)
 	if rule.UnusedFor == 0 && len(p.Workspaces) > 0 {
 		rule.UnusedFor = defaultUnusedFor
 	}

@@ -152,6 +152,7 @@ func readVault(c *Config, s *section) place {
 		p.vault.Kind = kind
 		return canonical, nil
 	})
+	refuseHSMLog(&p.vault, s)
 	readAttestation(s.sub("kek"), &p.vault)
 	p.broken = p.vault.URL == ""
 	return p

@@ -242,8 +242,12 @@ func serve(t *testing.T, b Backend, a Authoriser) string {
 // as well.
 func serveOn(t *testing.T, l net.Listener, b Backend, a Authoriser) (stop func()) {
 	t.Helper()
+	return run(t, NewServer(b, a, slog.New(slog.DiscardHandler), prometheus.NewRegistry()), l)
+}
+
+func run(t *testing.T, server *Server, l net.Listener) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	server := NewServer(b, a, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ctx, l) }()
 	stop = sync.OnceFunc(func() {

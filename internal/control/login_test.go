@@ -26,15 +26,7 @@ func serveWithLogins(t *testing.T, f *fake, may Authoriser, find LoginFinder) *C
 	}
 	server := NewServer(f, may, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	server.FindLogins(find)
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(ctx, l) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("Serve: %v", err)
-		}
-	})
+	run(t, server, l)
 	return Dial(path)
 }
 

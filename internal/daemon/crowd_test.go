@@ -37,7 +37,8 @@ func newCrowd(t testing.TB, keys int) *Daemon {
 		if i%perVault == 0 {
 			fmt.Fprintf(&vaults, "  crowd-%02d: {url: %s}\n", i/perVault, fmt.Sprintf(crowdVault, i/perVault))
 		}
-		fmt.Fprintf(&names, "  %s: {vaults: [crowd-%02d], schedule: \"0 3 1 * *\"}\n", crowdKey(i), i/perVault)
+		// Not at a time of the month: on that day keys that were rotated the day before would be due.
+		fmt.Fprintf(&names, "  %s: {vaults: [crowd-%02d], schedule: \"@every 720h\"}\n", crowdKey(i), i/perVault)
 	}
 	text := strings.Replace(basic, "  weu: {url: https://weu-keyd-test.vault.azure.net}\n", vaults.String(), 1)
 	text = strings.Replace(text, "  one: {vaults: [weu], schedule: \"0 3 1 * *\"}\n", names.String(), 1)

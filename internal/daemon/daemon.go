@@ -21,6 +21,7 @@ import (
 	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/config"
+	"github.com/keyd-project/keyd/internal/consumer"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/hsm"
@@ -63,6 +64,7 @@ type Daemon struct {
 	// histories has what looks and proofs showed during the last day.
 	histories *health.Histories
 	standings *standings
+	consumers *consumer.Watcher
 	control   *control.Server
 	web       *web.Server
 	// changed has room for one word that something changed that a status line may show.
@@ -73,15 +75,18 @@ type Daemon struct {
 	reloading sync.Mutex // allows one reload at a time
 	mu        sync.RWMutex
 	cfg       *config.Config
-	vaults    map[string]*vault.Client // by URL
-	cred      *vault.Credential
+	azure
 	limits    *vault.Limits
 	vaultSeen *vault.Metrics
-	hsmSeen   hsmState
-	rights    *hsm.Rights               // by the daemon's own reading of the configuration
-	readyAt   atomic.Pointer[time.Time] // nil: keyd has not looked at every vault yet
-	looked    chan struct{}             // closed when it has
-	refused   error                     // by the last reload; nil if it succeeded
+	// budget bounds the calls to Resource Manager, over reloads.
+	budget        *consumer.Budget
+	consumersSeen *consumer.Metrics
+	logs          *consumer.Evidence
+	hsmSeen       hsmState
+	rights        *hsm.Rights               // by the daemon's own reading of the configuration
+	readyAt       atomic.Pointer[time.Time] // nil: keyd has not looked at every vault yet
+	looked        chan struct{}             // closed when it has
+	refused       error                     // by the last reload; nil if it succeeded
 }
 
 // Run runs keyd. It returns when ctx ends and everything has stopped, or with the error that kept keyd from starting.
@@ -122,15 +127,19 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	d.metrics = newMetrics(d.reg, o.Version)
 	d.vaultSeen = vault.NewMetrics(d.reg)
 	d.limits = vault.NewLimits()
-	if d.vaults, d.cred, err = d.makeVaults(cfg); err != nil {
-		return nil, err
-	}
 	if d.store, err = openStore(cfg.StateDir, d.reg); err != nil {
 		return nil, forAPerson(cfg, "state_dir", err)
 	}
 	if err := checkNames(context.Background(), d.store, cfg.Policies); err != nil {
 		return nil, errors.Join(err, d.store.Close())
 	}
+	d.makeConsumers()
+	reach, err := d.makeAzure(cfg)
+	if err != nil {
+		return nil, errors.Join(err, d.store.Close())
+	}
+	d.azure = reach
+	d.consumers.Use(reach.resources, cfg.Azure.Subscriptions)
 	d.vaultSeen.Credential(d.cred.Reread())
 	d.makeHSM(cfg)
 	d.keeper = audit.NewKeeper(audit.Config{
@@ -180,6 +189,7 @@ func (d *Daemon) run(ctx context.Context) error {
 		}
 	}()
 	defer func() { stopHSM(); <-hsmDone; d.hsm.Close() }()
+	defer d.keepEvidence(ctx)()
 
 	if d.opts.Once {
 		g.Go(func() error { d.watchHSM(ctx); return nil })
@@ -194,6 +204,7 @@ func (d *Daemon) run(ctx context.Context) error {
 	g.Go(func() error { d.watchHSM(ctx); return nil })
 	g.Go(func() error { d.keeper.Run(ctx); return nil })
 	g.Go(func() error { return d.probe(ctx) })
+	g.Go(func() error { d.consumers.Run(ctx); return nil })
 	g.Go(func() error { d.notify(ctx); return nil })
 	g.Go(func() error { d.keepMetrics(ctx); return nil })
 	g.Go(func() error { d.reloadOnSignal(ctx); return nil })

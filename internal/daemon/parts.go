@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/config"
+	"github.com/keyd-project/keyd/internal/consumer"
 	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/key"
@@ -20,28 +21,56 @@ import (
 	"github.com/keyd-project/keyd/internal/web"
 )
 
-// makeVaults makes the credential, and a client for every vault in a configuration.
-func (d *Daemon) makeVaults(cfg *config.Config) (map[string]*vault.Client, *vault.Credential, error) {
+// azure is how a configuration reaches Azure.
+type azure struct {
+	cred      *vault.Credential
+	vaults    map[string]*vault.Client // by URL
+	resources *consumer.Client
+	logClient *consumer.LogClient
+}
+
+// makeAzure makes the credential, a client for every vault in a configuration, and those for Resource Manager and for
+// logs. It sends nothing.
+func (d *Daemon) makeAzure(cfg *config.Config) (a azure, err error) {
 	transport, err := vault.NewTransport(cfg.Azure.CAFile)
 	if err != nil {
-		return nil, nil, err
+		return a, err
 	}
 	client := vault.HTTPClient(transport)
-	cred, err := newCredential(cfg, client)
-	if err != nil {
-		return nil, nil, err
+	if a.cred, err = newCredential(cfg, client); err != nil {
+		return a, err
 	}
+	if a.vaults, err = d.makeVaults(cfg, a.cred, client); err != nil {
+		return a, err
+	}
+	a.resources, err = consumer.NewClient(consumer.ClientConfig{
+		Cloud: cfg.Azure.Cloud, Credential: a.cred, Transport: client, Budget: d.budget, Metrics: d.consumersSeen,
+		Logger: d.log,
+	})
+	if err != nil {
+		return a, err
+	}
+	a.logClient, err = consumer.NewLogClient(consumer.LogConfig{
+		Cloud: cfg.Azure.Cloud, Credential: vault.Tagged(a.cred), Transport: client,
+	})
+	return a, err
+}
+
+func (d *Daemon) makeVaults(
+	cfg *config.Config, cred *vault.Credential, client *http.Client,
+) (map[string]*vault.Client, error) {
+	var err error
 	vaults := make(map[string]*vault.Client, len(cfg.Vaults))
 	for _, v := range cfg.Vaults {
 		vaults[v.URL], err = vault.New(vault.Config{
 			Vault: v.Vault, KEKName: v.KEK.Name, CreateKEK: v.KEK.Create, KEKBits: v.KEK.Bits, Limits: d.limits,
-			Attested: v.KEK.Attested,
+			Attested: v.KEK.Attested, Calls: d.logs,
 		}, cred, client, d.vaultSeen, d.log)
 		if err != nil {
-			return nil, nil, fmt.Errorf("vault %s: %w", v.Name, err)
+			return nil, fmt.Errorf("vault %s: %w", v.Name, err)
 		}
 	}
-	return vaults, cred, nil
+	return vaults, nil
 }
 
 // newCredential makes the credential of a configuration. It sends nothing.

@@ -53,7 +53,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 			),
 		}
 	}
-	vaults, cred, err := d.makeVaults(next)
+	reach, err := d.makeAzure(next)
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	}
 	d.mu.Lock()
 	old := d.cfg
-	d.cfg, d.vaults, d.cred, d.rights = next, vaults, cred, rights
+	d.cfg, d.azure, d.rights = next, reach, rights
 	d.mu.Unlock()
 	select {
 	case d.hsmAgain <- struct{}{}: // it reads the configuration itself
@@ -93,6 +93,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	d.observer.AskAgain() // the clients made anew know no clock
 	d.loop.SetVaults(next.VaultPolicies())
 	d.loop.SetPolicies(policies)
+	d.consumers.Use(reach.resources, next.Azure.Subscriptions)
 	d.standings.reloaded()
 	for _, v := range old.Vaults {
 		if !slices.ContainsFunc(next.Vaults, func(n config.Vault) bool { return n.Name == v.Name }) {

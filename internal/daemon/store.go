@@ -23,6 +23,10 @@ type Store interface {
 	Revisions(ctx context.Context) (map[string]uint64, error)
 	Recent(ctx context.Context, n int) ([]chain.Linked, error)
 	Verify(ctx context.Context) (chain.Report, error)
+	// LoadLedger returns what SaveLedger saved last under a name, nil for nothing: what keyd noted of the world
+	// outside.
+	LoadLedger(ctx context.Context, name string) ([]byte, error)
+	SaveLedger(ctx context.Context, name string, blob []byte) error
 	Backup(ctx context.Context, w io.Writer) error
 	Healthy() error // of the last write
 	Close() error

@@ -66,10 +66,11 @@ type AccessPolicy struct {
 
 // guard holds one vault's access rules.
 type guard struct {
-	mode    AccessMode
 	defined map[Role][]string // custom roles
 
 	mu       sync.RWMutex
+	mode     AccessMode
+	kept     bool // purge protection
 	grants   []grant
 	policies map[string][]string // by client id
 	firewall *Firewall
@@ -85,7 +86,8 @@ func newGuard(c VaultConfig) (*guard, error) {
 	if c.Profile == ManagedHSM && c.Access == PolicyBased {
 		return nil, fmt.Errorf("%s is a Managed HSM, which has no access policies: use roles", c.Host)
 	}
-	g := &guard{mode: c.Access, defined: map[Role][]string{}, policies: map[string][]string{}, firewall: c.Firewall}
+	g := &guard{mode: c.Access, kept: c.PurgeProtection, defined: map[Role][]string{},
+		policies: map[string][]string{}, firewall: c.Firewall}
 	for _, d := range c.RoleDefinitions {
 		if err := d.check(c.Profile); err != nil {
 			return nil, fmt.Errorf("%s: %w", c.Host, err)
@@ -182,11 +184,11 @@ func (g *guard) setPolicy(p AccessPolicy) error {
 // if any.
 func (v *Vault) authorize(c caller, t target) (assignment string, err error) {
 	g, r := v.guard, rights[t.operation]
+	g.mu.RLock()
+	defer g.mu.RUnlock()
 	if g.mode == OpenAccess || r == (right{}) {
 		return "", nil
 	}
-	g.mu.RLock()
-	defer g.mu.RUnlock()
 	if g.mode == PolicyBased {
 		if slices.Contains(g.policies[c.clientID], r.policy) {
 			return "", nil
@@ -194,11 +196,18 @@ func (v *Vault) authorize(c caller, t target) (assignment string, err error) {
 		return "", v.deniedByPolicy(c, r)
 	}
 	scope, now := v.scopeOf(t), v.opts.Now()
+	azure := v.judged(c, r, scope)
+	if azure.Denied {
+		return "", v.deniedByRole(c, r, scope)
+	}
 	for _, a := range g.grants {
 		working := !now.Before(a.from) && (a.until.IsZero() || now.Before(a.until))
 		if working && strings.EqualFold(a.Identity, c.clientID) && a.covers(scope) && v.allows(a.Role, t.operation) {
 			return a.id(), nil
 		}
+	}
+	if azure.Allowed {
+		return azure.Assignment, nil
 	}
 	return "", v.deniedByRole(c, r, scope)
 }
@@ -206,6 +215,9 @@ func (v *Vault) authorize(c caller, t target) (assignment string, err error) {
 // scopeOf returns the resource of a call. A key that does not exist yet is created in
 // /keys.
 func (v *Vault) scopeOf(t target) string {
+	if t.operation == opRoles || t.operation == opRoleNames {
+		return t.scope
+	}
 	if t.key == "" {
 		return "/keys"
 	}

@@ -51,7 +51,7 @@ type meddleRequest struct {
 //	GET /state     vaults, rules and their hits, requests, escapes
 //	POST /meddle   {"host","do","key","version",…}; do is a method of Vault
 //	GET /attestation-roots  {"vendor","service"}, each PEM
-//	/consumers…    see arm.Service.AdminHandler
+//	/consumers…, /resources  see arm.Service.AdminHandler
 func (e *Emulator) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /rules", func(w http.ResponseWriter, r *http.Request) {
@@ -96,6 +96,7 @@ func (e *Emulator) adminHandler() http.Handler {
 	})
 	mux.Handle("/consumers", e.consumers.AdminHandler())
 	mux.Handle("/consumers/", e.consumers.AdminHandler())
+	mux.Handle("/resources", e.consumers.AdminHandler())
 	return mux
 }
 

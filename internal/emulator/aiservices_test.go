@@ -52,7 +52,8 @@ func TestAIServicesThatCannotMoveTryAgain(t *testing.T) {
 	set := func(version string) {
 		must(t,
 			g.patch(s.report("ai").ID,
-				fmt.Sprintf(`{"properties":{"encryption":{"keyVaultProperties":{"keyVersion":"%s"}}}}`, version)))
+				fmt.Sprintf(`{"properties":{"encryption":{"keySource":"Microsoft.KeyVault","keyVaultProperties":{`+
+					`"keyVaultUri":"https://%s","keyName":"cmk","keyVersion":"%s"}}}}`, protected, version)))
 	}
 	set(v2)
 	s.enable(v1, false)

@@ -22,8 +22,11 @@ func (e *Emulator) newConsumers() {
 	e.consumers = arm.New(arm.Config{
 		Client: &http.Client{Transport: e.Transport(), Timeout: 30 * time.Second},
 		Now:    e.opts.Now, TimeScale: e.opts.ConsumerSpeed, TenantID: e.opts.TenantID,
-		Trust: e.identities.trust, Logger: e.log,
+		PageSize: e.opts.ResourcePage, Trust: e.identities.trust, Logger: e.log,
+		Enforce: e.opts.ResourceRoles, RoleDelay: e.opts.RoleDelay,
+		Vaults: e.vaultResources, VaultRoles: e.vaultRoles,
 	})
+	e.defineVaultRoles()
 }
 
 // checkConsumers refuses consumers whose key is in none of the emulator's vaults.
@@ -65,26 +68,31 @@ func (e *Emulator) startConsumers() {
 
 // serveResources answers one call to Resource Manager.
 func (e *Emulator) serveResources(w http.ResponseWriter, r *http.Request) {
-	c := call{host: arm.Host, method: r.Method, operation: opResource}
+	c := call{host: arm.Host, method: r.Method, operation: opResource, key: arm.NameIn(r.URL.Path)}
+	if arm.IsGraph(r.URL.Path) {
+		c.operation, c.refused = opGraph, arm.GraphQuota(0)
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		e.write(w, r, c, errorAnswer(badParameter("reading the body: %v", err)), fault{})
 		return
 	}
-	if refusal := e.authenticateForResources(r); refusal != nil {
+	who, refusal := e.authenticateForResources(r)
+	if refusal != nil {
 		e.write(w, r, c, *refusal, fault{})
 		return
 	}
 	c.challenge = e.resourceChallenge("invalid_token")
 	e.act(w, r, c, func(fault) answer {
 		got := e.consumers.Handle(r.Context(),
-			arm.Request{Method: r.Method, Path: r.URL.Path, Query: r.URL.Query(), Body: body})
+			arm.Request{Method: r.Method, Path: r.URL.Path, Query: r.URL.Query(), Body: body,
+				IfMatch: r.Header.Get("If-Match"), Caller: who.AppID})
 		return answer{status: got.Status, body: got.Body, header: got.Header}
 	})
 }
 
 // authenticateForResources accepts any identity: everyone owns the subscription.
-func (e *Emulator) authenticateForResources(r *http.Request) *answer {
+func (e *Emulator) authenticateForResources(r *http.Request) (tokenClaims, *answer) {
 	var err error
 	for _, audience := range []string{"https://" + arm.Host, "https://management.core.windows.net"} {
 		var t tokenClaims
@@ -93,11 +101,11 @@ func (e *Emulator) authenticateForResources(r *http.Request) *answer {
 		}
 		if at, void := e.identities.voided(t); void {
 			challenge := e.resourceChallenge("insufficient_claims") + fmt.Sprintf(", claims=%q", claimsAfter(at))
-			return resourceRefusal(challenge, "the identity's sessions were revoked")
+			return t, resourceRefusal(challenge, "the identity's sessions were revoked")
 		}
-		return nil
+		return t, nil
 	}
-	return resourceRefusal(e.resourceChallenge("invalid_token"), err.Error())
+	return tokenClaims{}, resourceRefusal(e.resourceChallenge("invalid_token"), err.Error())
 }
 
 // resourceChallenge is Resource Manager's; RFC 6750 has its errors.

@@ -347,7 +347,7 @@ func TestConsumersLookByThemselves(t *testing.T) {
 	must(t, e.Consumers().Make(t.Context(), w))
 	v2, err := v.AddForeignVersion("cmk")
 	must(t, err)
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		r := e.Consumers().ReadEverything(t.Context())
 		if strings.HasSuffix(r.Consumers[0].InUse, v2) {
 			return

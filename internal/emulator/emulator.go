@@ -43,6 +43,7 @@ type Emulator struct {
 	hosted     *hosted
 	attester   func() (*attester, error)
 	consumers  *arm.Service
+	logs       *Logs
 
 	proxyAddr, adminAddr string
 	tunnels              *tunnelListener
@@ -96,6 +97,7 @@ func Start(opts Options) (*Emulator, error) {
 		done:    make(chan struct{}),
 
 		requests:   newRequestLog(requestsKept),
+		logs:       newLogs(opts),
 		identities: newIdentities(opts.Identities),
 		hosted:     newHosted(opts.ArcKeyDir),
 		attester:   sync.OnceValues(newAttester),
@@ -115,6 +117,11 @@ func Start(opts Options) (*Emulator, error) {
 	}
 	if err := e.listen(); err != nil {
 		return nil, errors.Join(err, e.Close())
+	}
+	for _, a := range opts.AzureRoles {
+		if err := e.consumers.Assign(a); err != nil {
+			return nil, errors.Join(err, e.Close())
+		}
 	}
 	e.startConsumers()
 	return e, nil
@@ -138,6 +145,9 @@ func (e *Emulator) addVault(c VaultConfig) error {
 	g, err := newGuard(c)
 	if err != nil {
 		return err
+	}
+	v.azure = func(principal, action, scope string) arm.Verdict {
+		return e.consumers.MayUse(principal, action, scope)
 	}
 	v.guard, v.attester, v.sealer, v.signer = g, e.attester, e.sealer, e.signer.key
 	if e.opts.ServiceLimits {

@@ -144,7 +144,7 @@ func TestFact(t *testing.T) {
 func allFacts() []fact {
 	return slices.Concat(namingFacts(), listingFacts(), useFacts(), deletionFacts(), limitFacts(), errorFacts(),
 		refusalFacts(), hsmFacts(),
-		wordFacts(), answerFacts())
+		wordFacts(), answerFacts(), consumerFacts())
 }
 
 // testdata/facts.txt lists what is known. Each fact has a test here, and every test here has a fact.

@@ -91,7 +91,7 @@ func (v *Vault) admit(c caller) error {
 		return nil
 	}
 	return forbidden("ForbiddenByFirewall", "Client address is not authorized and caller is not a trusted service.\r\n"+
-		"Client address: %s\r\nCaller: %s\r\nVault: %s;location=%s", c.Address, c, v.name(), region)
+		"Client address: %s\r\nCaller: %s\r\nVault: %s;location=%s", c.Address, c, v.name(), v.location())
 }
 
 // name is the vault's own, the first label of its host.

@@ -17,6 +17,8 @@ const (
 	opConnect     = "connect"
 	opToken       = "token"
 	opResource    = "resource"
+	opGraph       = "graph"
+	opLogs        = "logs"
 	opCreate      = "create"
 	opImport      = "import"
 	opGet         = "get"
@@ -42,6 +44,8 @@ const (
 	opRestore     = "restore"
 	opRandom      = "rng"
 	opRelease     = "release"
+	opRoles       = "roleassignments"
+	opRoleNames   = "roledefinitions"
 )
 
 const maxBody = 1 << 20
@@ -62,7 +66,7 @@ func (e *Emulator) serveVault(w http.ResponseWriter, r *http.Request, v *Vault) 
 	t := parseTarget(r.Method, r.URL.Path)
 	c := call{host: v.config.Host, method: r.Method, operation: t.operation, key: t.key}
 	who, refusal := e.authenticate(r, v)
-	c.address = who.Address
+	c.address, c.caller = who.Address, who.clientID
 	if refusal != nil {
 		e.write(w, r, c, *refusal, fault{})
 		return
@@ -127,6 +131,7 @@ func (e *Emulator) act(w http.ResponseWriter, r *http.Request, c call, do func(f
 	}
 	if f.rule != nil && f.rule.Status > 0 {
 		a := f.rule.refusal()
+		a.header, c.done = c.refused, a.status
 		if a.status == http.StatusUnauthorized {
 			a.challenge = c.challenge
 		}
@@ -134,6 +139,7 @@ func (e *Emulator) act(w http.ResponseWriter, r *http.Request, c call, do func(f
 		return
 	}
 	a := do(f)
+	c.done = a.status
 	if f.rule != nil && f.rule.Drop == DropAfterCommit {
 		e.drop(r, c)
 	}
@@ -219,7 +225,8 @@ func (e *Emulator) dress(h http.Header, r *http.Request, c call, a answer) ([]by
 func (e *Emulator) recordCall(r *http.Request, c call, status int) {
 	e.record(RequestLog{
 		Time: e.opts.Now(), Method: r.Method, Host: c.host, Path: r.URL.Path,
-		Operation: c.operation, Key: c.key, Status: status, Delay: c.delay,
+		Operation: c.operation, Key: c.key, Status: status, Done: c.done, Delay: c.delay, Caller: c.caller,
+		Query: r.URL.RawQuery, Agent: r.UserAgent(), ClientRequestID: r.Header.Get("X-Ms-Client-Request-Id"),
 	})
 }
 

@@ -7,15 +7,20 @@ import (
 	"net/netip"
 )
 
-// region is the region of every emulated vault.
-const region = "westeurope"
+// location is the vault's region.
+func (v *Vault) location() string {
+	if v.config.Location == "" {
+		return "westeurope"
+	}
+	return v.config.Location
+}
 
 // dress adds the headers that the service sends with every answer.
 func (v *Vault) dress(h http.Header, r *http.Request, requestID string, address netip.Addr) {
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Ms-Request-Id", requestID)
-	h.Set("X-Ms-Keyvault-Region", region)
+	h.Set("X-Ms-Keyvault-Region", v.location())
 	h.Set("X-Ms-Keyvault-Network-Info", fmt.Sprintf("conn_type=Ipv4;addr=%s;act_addr_fam=InterNetwork;", address))
 	if v.config.Profile == ManagedHSM {
 		h.Set("Content-Type", "application/json; charset=utf-8") // without a body too

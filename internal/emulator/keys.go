@@ -44,6 +44,10 @@ func (v *Vault) result(t target, query url.Values, body []byte) (any, error) {
 		return v.backup(t.key)
 	case opRestore:
 		return decodeThen(body, func(q backupBody) (any, error) { return v.restoreBackup(q) })
+	case opRoles:
+		return v.localRoles(t.scope, query.Get("$filter"))
+	case opRoleNames:
+		return v.localRoleNames()
 	case opRandom:
 		return decodeThen(body, func(q randomRequest) (any, error) { return v.random(q.Count) })
 	case opRelease:
@@ -385,7 +389,7 @@ func (v *Vault) recoveryLevel() string {
 	if v.recoverableDays() != maxRecoverableDays {
 		level = "CustomizedRecoverable"
 	}
-	if !v.config.PurgeProtection {
+	if !v.purgeProtected() {
 		level += "+Purgeable"
 	}
 	return level

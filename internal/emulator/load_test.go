@@ -125,7 +125,7 @@ func TestACallTakesNoLockOfTheWholeProcess(t *testing.T) {
 	e.Fail(Rule{Key: "another", Status: http.StatusTooManyRequests})
 	token, err := e.signer.mint(DefaultTenantID, "load", v.audience(), time.Now(), time.Hour, 0)
 	check(t, err)
-	client := &http.Client{Transport: e.Transport(), Timeout: 20 * time.Second}
+	client := &http.Client{Transport: e.Transport(), Timeout: time.Minute}
 	e.mu.Lock()
 	e.rules.mu.Lock()
 	defer e.mu.Unlock()

@@ -52,8 +52,10 @@ type VaultConfig struct {
 	RoleDefinitions []RoleDefinition
 	Policies        []AccessPolicy
 	Firewall        *Firewall // nil: open to every address
-	// Subscription is shared with the vaults that give the same; they also share its limits.
+	// Subscription is shared with the vaults that give the same; they also share its limits. One that is a GUID is in
+	// the vault's resource id.
 	Subscription string
+	Location     string // region; "": westeurope
 }
 
 const minRecoverableDays, maxRecoverableDays = 7, 90
@@ -118,6 +120,16 @@ type Options struct {
 	// ConsumersByHand they look only when somebody calls Consumers().Poll.
 	ConsumerSpeed   float64
 	ConsumersByHand bool
+	// ResourcePage is how many resources a page of Resource Manager's lists has. Default 100.
+	ResourcePage int
+	// ResourceRoles makes Resource Manager, Resource Graph and Log Analytics ask for roles. Otherwise every caller may
+	// do everything there.
+	ResourceRoles bool
+	// AzureRoles are assigned outside the vaults, at the start.
+	AzureRoles []arm.RoleAssignment
+	// LogDelay is how long, at most, a vault's audit log takes to reach Log Analytics by Now. Default 10 minutes;
+	// negative: nothing.
+	LogDelay time.Duration
 	// Seed seeds the rules' random numbers.
 	Seed uint64
 }

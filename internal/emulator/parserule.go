@@ -91,7 +91,8 @@ func (r *Rule) set(name, value string, now time.Time) (err error) {
 
 func parseOperation(s string) (string, error) {
 	known := []string{
-		opConnect, opToken, opCreate, opImport, opGet, opVersions, opList, opUpdate, opDelete, opGetDeleted,
+		opConnect, opToken, opResource, opGraph, opLogs, opCreate, opImport, opGet, opVersions, opList, opUpdate,
+		opDelete, opGetDeleted,
 		opListDeleted, opRecover, opPurge, opRotation, opSetRotation, opRotate, opAttestation, opWrap, opUnwrap,
 		opEncrypt, opDecrypt, opSign, opVerify,
 	}

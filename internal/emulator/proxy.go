@@ -86,15 +86,18 @@ func (e *Emulator) serveTunnelled(w http.ResponseWriter, r *http.Request) {
 		e.serveVault(w, r, v)
 		return
 	}
-	if host == arm.Host {
+	switch host {
+	case arm.Host:
 		e.serveResources(w, r)
-		return
+	case logsHost:
+		e.serveLogs(w, r)
+	default:
+		e.serveSTS(w, r, host)
 	}
-	e.serveSTS(w, r, host)
 }
 
 func (e *Emulator) knows(host string) bool {
-	return e.vaults[host] != nil || isLoginHost(host) || host == arm.Host
+	return e.vaults[host] != nil || isLoginHost(host) || host == arm.Host || host == logsHost
 }
 
 // pause waits d of real time, or until Close; it says whether to go on.

@@ -17,7 +17,13 @@ type RequestLog struct {
 	Operation string // as in Rule.Operation; "" if the path means nothing
 	Key       string
 	Status    int           // 0: the connection was closed without an answer
+	Done      int           // the status of what was done, though its answer was lost; 0: nothing was done
 	Delay     time.Duration // how long a rule delayed it
+	Caller    string        // client id of the token; "": there was none
+	Query     string        // of the URL
+	Agent     string        // User-Agent
+	// ClientRequestID is the header x-ms-client-request-id.
+	ClientRequestID string
 }
 
 // requestLog keeps the last requests. Calls that are recorded at the same time do not
@@ -39,6 +45,16 @@ func newRequestLog(size int) *requestLog {
 func (l *requestLog) add(r RequestLog) {
 	n := l.count.Add(1) - 1
 	l.slots[n%uint64(len(l.slots))].Store(&numberedRequest{n, r})
+}
+
+// each calls f for each request with its number, except those that are being written.
+func (l *requestLog) each(f func(number uint64, r RequestLog)) {
+	end := l.count.Load()
+	for n := end - min(end, uint64(len(l.slots))); n < end; n++ {
+		if r := l.slots[n%uint64(len(l.slots))].Load(); r != nil && r.number == n {
+			f(n, r.RequestLog)
+		}
+	}
 }
 
 // all omits entries that are being written: an older request may still be in their

@@ -40,6 +40,8 @@ var rights = map[string]right{
 	opRestore:     {"keys/restore/action", "keys/restore/action", "restore"},
 	opRelease:     {"keys/release/action", "keys/release/action", "release"},
 	opRandom:      {"keys/read", "rng/action", "get"}, // a vault has none, and says so
+	opRoles:       {"keys/read", "roleAssignments/read/action", "get"},
+	opRoleNames:   {"keys/read", "roleDefinitions/read/action", "get"},
 }
 
 func (r right) dataAction(p Profile) string {
@@ -66,19 +68,22 @@ func (v *Vault) allows(role Role, operation string) bool {
 	reads := []string{opGet, opVersions, opList, opAttestation}
 	deleted := []string{opGetDeleted, opListDeleted}
 	uses := []string{opWrap, opUnwrap, opEncrypt, opDecrypt, opSign, opVerify}
+	roles := []string{opRoles, opRoleNames}
 	makes := []string{opCreate, opImport, opUpdate, opDelete, opRotate, opRotation, opSetRotation}
 	var allowed []string
 	switch {
 	case role == CryptoServiceEncryptionUser:
 		allowed = slices.Concat(reads, []string{opWrap, opUnwrap})
 	case role == CryptoUser && v.config.Profile == ManagedHSM:
-		allowed = slices.Concat(reads, uses, makes, deleted, []string{opBackup, opRestore, opRandom})
+		allowed = slices.Concat(reads, uses, makes, deleted, roles, []string{opBackup, opRestore, opRandom})
 	case role == CryptoUser:
 		allowed = slices.Concat(reads, uses, deleted, []string{opUpdate, opBackup})
 	case role == CryptoOfficer && v.config.Profile == ManagedHSM:
-		allowed = slices.Concat(deleted, []string{opRecover, opPurge})
+		allowed = slices.Concat(deleted, roles, []string{opRecover, opPurge})
+	case v.config.Profile == ManagedHSM: // its administrator
+		allowed = roles
 	default:
-		return v.config.Profile != ManagedHSM
+		return true
 	}
 	return slices.Contains(allowed, operation)
 }
@@ -93,15 +98,14 @@ func (v *Vault) deniedByRole(c caller, r right, scope string) *apiError {
 	return forbidden("ForbiddenByRbac", "Caller is not authorized to perform action on resource.\r\n"+
 		"If role assignments, deny assignments or role definitions were changed recently, please observe propagation "+
 		"time.\r\nCaller: %s\r\nAction: 'Microsoft.KeyVault/vaults/%s'\r\n"+
-		"Resource: '/subscriptions/00000000-0000-4000-8000-000000000000/resourcegroups/emulator/"+
-		"providers/microsoft.keyvault/vaults/%s%s'\r\n"+
+		"Resource: '%s'\r\n"+
 		"Assignment: (not found)\r\nDenyAssignmentId: null\r\nDecisionReason: null \r\nVault: %s;location=%s\r\n",
-		c, r.vault, v.name(), fold(scope), v.name(), region)
+		c, r.vault, fold(v.ResourceID()+scope), v.name(), v.location())
 }
 
 func (v *Vault) deniedByPolicy(c caller, r right) *apiError {
 	return forbidden("ForbiddenByPolicy",
 		"The user, group or application '%s' does not have keys %s permission on key vault '%s;location=%s'. "+
 			"For help resolving this issue, please see https://go.microsoft.com/fwlink/?linkid=2125287", c, r.policy,
-		v.name(), region)
+		v.name(), v.location())
 }

@@ -8,11 +8,16 @@ import (
 // target is what a request's path and method mean.
 type target struct {
 	operation, key, version string
+
+	scope string // of a Managed HSM's roles
 }
 
 // parseTarget reads the path. An empty version, as in /keys/n/ or
 // /keys/n//wrapkey, is the newest.
 func parseTarget(method, path string) target {
+	if t, ok := localRoleTarget(method, path); ok {
+		return t
+	}
 	segments := strings.Split(strings.Trim(path, "/"), "/")
 	if segments[0] == "deletedkeys" {
 		return deletedTarget(method, segments)

@@ -32,7 +32,8 @@ type Rule struct {
 	// decrypt, sign, verify, create, update, delete, recover, getdeleted,
 	// listdeleted, purge, rotationpolicy, setrotationpolicy, rotate, attestation;
 	// "": any of these. Only when named: "token", all calls to identity endpoints, "resource", all
-	// calls to Resource Manager, and "connect", the CONNECT to the proxy.
+	// calls to Resource Manager, "graph", those to Resource Graph, "logs", those to Log Analytics, and "connect", the
+	// CONNECT to the proxy.
 	Operation string
 	Key       string // key name; "": any
 	Count     int    // how many times; 0: until cleared
@@ -155,7 +156,10 @@ type call struct {
 	// Not matched: the challenge for a 401, the caller, and what the rules did.
 	challenge string
 	address   netip.Addr
-	delay     time.Duration // how long a rule delayed it
+	refused   map[string]string // headers of a refusal
+	delay     time.Duration     // how long a rule delayed it
+	caller    string            // client id
+	done      int               // status of what was done
 }
 
 // fault is the combined effect of the rules on one call.
@@ -209,7 +213,7 @@ func (a *ActiveRule) spent(now time.Time) bool {
 
 func (r Rule) matches(c call) bool {
 	is := func(want, have string) bool { return want == "" || strings.EqualFold(want, have) }
-	if r.Operation == "" && slices.Contains([]string{opConnect, opToken, opResource}, c.operation) {
+	if r.Operation == "" && slices.Contains([]string{opConnect, opToken, opResource, opGraph, opLogs}, c.operation) {
 		return false
 	}
 	return is(r.Host, c.host) && is(r.Method, c.method) && is(r.Operation, c.operation) && is(r.Key, c.key)

@@ -18,6 +18,7 @@ type Vault struct {
 	guard  *guard
 	*history
 	limiter  *limiter                  // nil: no limits
+	azure    judge                     // of Azure's roles
 	attester func() (*attester, error) // made when first asked
 
 	sealer cipher.AEAD       // of backups
@@ -206,7 +207,7 @@ func (v *Vault) doneAt() time.Time {
 }
 
 func (v *Vault) purge(s *state, name string) error {
-	if v.config.PurgeProtection {
+	if v.purgeProtected() {
 		return forbidden("", "Operation \"purge\" is not allowed on this vault: purge protection is on.")
 	}
 	d, err := v.deletedKey(s, name)

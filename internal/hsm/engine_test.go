@@ -55,7 +55,7 @@ func TestGenerateReadsBack(t *testing.T) {
 }
 
 func TestNothingIsMadeUnderAnIDThatHasAnObject(t *testing.T) {
-	r := newRig(t)
+	r := quietRig(t)
 	id := newID(t)
 	raw(t, r.tok, func(m *pkcs11.Ctx, s pkcs11.SessionHandle) { rawPublic(t, m, s, id, "") })
 	wantCode(t, r.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048, ""), Exists, key.Refused)
@@ -114,7 +114,7 @@ func TestDestroyRefusesAPairThatWasWrapped(t *testing.T) {
 }
 
 func TestDestroyRefusesTheObjectsOfOthers(t *testing.T) {
-	r := newRig(t)
+	r := quietRig(t)
 	for _, label := range []string{"keyd/other/sa-cmk-key/1/pending", "somebody's key", "keyd/test/sa-cmk-key/1"} {
 		id := newID(t)
 		raw(t, r.tok, func(m *pkcs11.Ctx, s pkcs11.SessionHandle) { rawPublic(t, m, s, id, label) })
@@ -123,7 +123,7 @@ func TestDestroyRefusesTheObjectsOfOthers(t *testing.T) {
 }
 
 func TestDestroyCleansUpHalfAPair(t *testing.T) {
-	r := newRig(t)
+	r := quietRig(t)
 	id := newID(t)
 	raw(t, r.tok, func(m *pkcs11.Ctx, s pkcs11.SessionHandle) {
 		rawPublic(t, m, s, id, "keyd/test/sa-cmk-key/1/pending")
@@ -139,7 +139,7 @@ func TestDestroyCleansUpHalfAPair(t *testing.T) {
 
 // Another application may have given its object the id of a pair, and no label.
 func TestDestroyLeavesObjectsWithoutALabelAlone(t *testing.T) {
-	r := newRig(t)
+	r := quietRig(t)
 	id := r.generate(t)
 	raw(t, r.tok, func(m *pkcs11.Ctx, s pkcs11.SessionHandle) { rawPublic(t, m, s, id, "") })
 	if err := r.Destroy(t.Context(), id); err != nil {
@@ -167,7 +167,7 @@ func rawPublic(t *testing.T, m *pkcs11.Ctx, s pkcs11.SessionHandle, id key.ID, l
 }
 
 func TestTwoPairsWithOneIDAreRefused(t *testing.T) {
-	r := newRig(t)
+	r := quietRig(t)
 	id := r.generate(t)
 	raw(t, r.tok, func(m *pkcs11.Ctx, s pkcs11.SessionHandle) {
 		pub, priv := pairTemplates(id.Bytes(), "keyd/test/sa-cmk-key/1/pending", 2048, true, true)
@@ -192,7 +192,7 @@ func TestTwoPairsWithOneIDAreRefused(t *testing.T) {
 }
 
 func TestForeignPairsAreRefused(t *testing.T) {
-	r := newRig(t)
+	r := quietRig(t)
 	id := newID(t)
 	raw(t, r.tok, func(m *pkcs11.Ctx, s pkcs11.SessionHandle) {
 		pub, priv := pairTemplates(id.Bytes(), "keyd/other/sa-cmk-key/1", 2048, true, true)
@@ -211,7 +211,7 @@ func TestForeignPairsAreRefused(t *testing.T) {
 }
 
 func TestAPairWithWeakAttributesIsRefused(t *testing.T) {
-	r := newRig(t)
+	r := quietRig(t)
 	id := newID(t)
 	raw(t, r.tok, func(m *pkcs11.Ctx, s pkcs11.SessionHandle) {
 		pub, priv := pairTemplates(id.Bytes(), "keyd/test/sa-cmk-key/1/pending", 2048, true, true)
@@ -276,7 +276,7 @@ func seal(t testing.TB, m key.Material, secret []byte) []byte {
 }
 
 func TestAnObjectGoneSinceItWasCachedIsNotFound(t *testing.T) {
-	r := newRig(t)
+	r := quietRig(t)
 	id := r.generate(t)
 	pub, err := r.PublicKey(t.Context(), id)
 	if err != nil {

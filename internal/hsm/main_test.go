@@ -1,6 +1,7 @@
 package hsm
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,9 +33,10 @@ const (
 type child struct {
 	Config Config
 	Pins   map[string]key.Fingerprint
-	Hang   string   // a file whose presence makes every generation hang
-	Socket string   // listen here instead of descriptor 3
-	Limits Timeouts // of the supervisor
+	Hang   string        // a file whose presence makes every generation hang
+	Socket string        // listen here instead of descriptor 3
+	Limits Timeouts      // of the supervisor
+	Ping   time.Duration // between two pings; 0: 100 ms
 }
 
 func TestMain(m *testing.M) {
@@ -138,6 +141,18 @@ func newRig(t testing.TB) *rig {
 	return r
 }
 
+// quietRig is a rig whose HSM process gets no more pings: while another process logs in, SoftHSM may answer one with an
+// error, and that ends the HSM process.
+func quietRig(t testing.TB) *rig {
+	t.Helper()
+	tok := softhsmtest.New(t)
+	c := newChild(t, tok)
+	c.Ping = time.Hour
+	r := start(t, tok, c)
+	eventually(t, "the HSM process has answered the first ping", up(r))
+	return r
+}
+
 func argv(t testing.TB) []string {
 	t.Helper()
 	self, err := os.Executable()
@@ -158,7 +173,7 @@ func startBy(t testing.TB, argv []string, tok *softhsmtest.Token, c child, env .
 	sup := NewSupervisor(ChildConfig{
 		Argv: argv, Env: environ(t, tok, c, env...),
 		Limits:   c.Limits,
-		Ping:     100 * time.Millisecond,
+		Ping:     cmp.Or(c.Ping, 100*time.Millisecond),
 		Pause:    func(int) time.Duration { return 50 * time.Millisecond },
 		Log:      slog.New(slog.DiscardHandler),
 		Register: prometheus.NewRegistry(),
@@ -180,6 +195,17 @@ func environ(t testing.TB, tok *softhsmtest.Token, c child, env ...string) []str
 	}
 	env = append(env, childEnvVar+"="+string(spec))
 	return append(append(childEnv(os.Environ()), tok.Environ()...), env...)
+}
+
+// signal sends a signal to the HSM process and returns the id of that process. While none runs, its id is 0, which
+// for kill(2) is the whole process group of the test.
+func (r *rig) signal(t testing.TB, s syscall.Signal) (pid int) {
+	t.Helper()
+	eventually(t, "an HSM process runs", func() bool { pid = r.sup.PID(); return pid != 0 })
+	if err := syscall.Kill(pid, s); err != nil {
+		t.Fatal(err)
+	}
+	return pid
 }
 
 func newID(t testing.TB) key.ID {
@@ -236,7 +262,7 @@ func rsaOf(m key.Material) *rsa.PublicKey {
 	return pub
 }
 
-// raw lets a test do on the token what keyd itself never does, from the test's own process.
+// raw lets a test do on the token what keyd itself never does, from the test's own process. See quietRig.
 func raw(t testing.TB, tok *softhsmtest.Token, f func(*pkcs11.Ctx, pkcs11.SessionHandle)) {
 	t.Helper()
 	if tok.Conf != "" {
@@ -274,13 +300,16 @@ func setenv(t testing.TB, name, value string) (restore func()) {
 	}
 }
 
+// patience is the time limit for a condition on a busy machine.
+const patience = 2 * time.Minute
+
 // eventually polls until cond holds.
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !cond() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
+			t.Fatalf("not within %s: %s", patience, what)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

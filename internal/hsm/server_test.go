@@ -12,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -277,10 +276,10 @@ func TestABrokenConnectionIsAmbiguousForGenerateOnly(t *testing.T) {
 func TestACallEndsWithItsContext(t *testing.T) {
 	for name, connect := range transports(t) {
 		t.Run(name, func(t *testing.T) {
-			f := &fakeCalls{release: make(chan struct{})}
+			f := &fakeCalls{release: make(chan struct{}), begun: make(chan struct{})}
 			c, _ := connect(f)
-			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-			defer cancel()
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() { <-f.begun; cancel() }() // a call that was not sent yet would not be ambiguous
 			wantCode(t, c.Generate(ctx, newID(t), "a", 1, key.RSA2048, ""), Busy, key.Ambiguous)
 			close(f.release)
 		})

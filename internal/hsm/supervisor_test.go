@@ -26,10 +26,7 @@ func TestAKilledProcessIsStartedAgain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	id := r.generate(t)
-	pid := r.sup.PID()
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	pid := r.signal(t, syscall.SIGKILL)
 	eventually(t, "another process runs", func() bool { now := r.sup.PID(); return now != 0 && now != pid })
 	if _, err := r.PublicKey(t.Context(), id); err != nil {
 		t.Errorf("after the restart: %v", err)
@@ -37,23 +34,22 @@ func TestAKilledProcessIsStartedAgain(t *testing.T) {
 }
 
 func TestAStoppedProcessIsDetectedAndReplaced(t *testing.T) {
+	t.Parallel()
 	tok := softhsmtest.New(t)
 	c := newChild(t, tok)
-	c.Limits.Call = time.Second // a ping's limit is twice that
+	c.Limits.Call = 5 * time.Second // a ping's limit is twice that, which a healthy process on a busy machine meets
 	r := start(t, tok, c)
 	eventually(t, "the process answers", up(r))
-	pid := r.sup.PID()
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	pid := r.signal(t, syscall.SIGSTOP)
 	eventually(t, "another process runs", func() bool { now := r.sup.PID(); return now != 0 && now != pid })
 }
 
 func TestAHungCallEndsTheProcess(t *testing.T) {
+	t.Parallel()
 	tok := softhsmtest.New(t)
 	c := newChild(t, tok)
 	c.Hang = filepath.Join(t.TempDir(), "hang")
-	c.Config.GenerateTimeout = 5 * time.Second
+	c.Config.GenerateTimeout = 15 * time.Second // enough for a pair that is made on a busy machine
 	r := start(t, tok, c)
 	if _, err := r.Describe(t.Context()); err != nil { // the self-test is done
 		t.Fatal(err)
@@ -88,9 +84,7 @@ func TestAGenerationWhoseAnswerIsLostIsAmbiguous(t *testing.T) {
 	eventually(
 		t, "the generation has begun", func() bool { _, err := os.Stat(c.Hang + ".reached"); return err == nil },
 	)
-	if err := syscall.Kill(r.sup.PID(), syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	r.signal(t, syscall.SIGKILL)
 	wantCode(t, <-answer, Connection, key.Ambiguous)
 }
 

@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Usage is what keyd saw of those who use a key. What it does not show counts as use. A resource that was found once, and
-// that a later look does not find, is still among the consumers, with an Err, until its backups can need no old version.
+// Usage is what keyd saw of those who use a key. What it does not show counts as use. A resource that was found once,
+// and that a later look does not find, is still among the consumers, with an Err, until its backups can need no old
+// version.
 type Usage struct {
 	At        time.Time      // when the look began; zero: keyd has not looked
 	Err       error          // why the look failed as a whole; then nothing else counts
@@ -26,14 +27,14 @@ type ConsumerSeen struct {
 	Err error
 
 	Vault   string // URL of the vault that it is set to
-	Key     string // name of the key that it is set to
+	Key     string // name of the key that it is set to; or OwnKey
 	Asked   string // the version that it is set to; "": it follows
 	Uses    string // the version in use; "": not shown
 	Follows bool   // it moves to new versions by itself
 	// Since is when it began to use that version: as the service says, else when keyd first saw it. Zero: not known.
 	Since time.Time
-	// Left has, by version, when it was first seen on another one after it had used this one. It lacks a version that it
-	// uses again, and one that it was never seen to use: that one counts as left at Since.
+	// Left has, by version, when it was first seen on another one after it had used this one. It lacks a version that
+	// it uses again, and one that it was never seen to use: that one counts as left at Since.
 	Left map[string]time.Time
 	// Needs lists other versions that the resource says it still needs, such as a disk encryption set's previous keys.
 	Needs []string
@@ -51,12 +52,22 @@ func (u Usage) Consumer(id string) (c ConsumerSeen, ok bool) {
 	return ConsumerSeen{}, false
 }
 
+// OwnKey stands in the place of a key's name where a resource is set to a key of the service's own. No key in a vault
+// can have this name.
+const OwnKey = "(service-managed)"
+
 // LogSeen is what the audit log of one vault shows of a key.
 type LogSeen struct {
 	Err error // why keyd does not trust the log now
 	// From and Until bound the time of which keyd has seen the whole log: it found every call of its own in it.
 	From, Until time.Time
+	// Asked is from when on the workspace itself showed this when keyd asked it again: every use, and calls of keyd's
+	// without a long pause. What is before Asked rests on keyd's own ledger alone, because the workspace no longer has
+	// it. Zero: all of it does.
+	Asked time.Time
 	// Uses has, by version, the last use by others than keyd of each caller (object id; "" where the log names none).
 	// Under the version "" are calls that named no version.
 	Uses map[string]map[string]time.Time
+	// First has the first use likewise. Where it lacks one, the last use stands for it.
+	First map[string]map[string]time.Time
 }

@@ -43,6 +43,13 @@ var all = []Service{
 		Source: "https://learn.microsoft.com/azure/azure-sql/database/transparent-data-encryption-byok-overview",
 	},
 	{
+		Name: "SQL database", Type: "microsoft.sql/servers/databases", APIVersion: "2025-01-01",
+		Specs: []key.Spec{key.RSA2048, key.RSA3072}, Follows: OptIn, Within: time.Hour, ShowsInUse: true,
+		Stated: true, Backups: true,
+		Source: "https://learn.microsoft.com/azure/azure-sql/database/" +
+			"transparent-data-encryption-byok-database-level-overview",
+	},
+	{
 		Name: "SQL managed instance", Type: "microsoft.sql/managedinstances", APIVersion: "2025-01-01",
 		Specs: []key.Spec{key.RSA2048, key.RSA3072}, Follows: OptIn, Within: time.Hour, ShowsInUse: true,
 		Stated: true, Backups: true,
@@ -70,3 +77,10 @@ var all = []Service{
 		Source: "https://learn.microsoft.com/azure/mysql/flexible-server/concepts-customer-managed-key",
 	},
 }
+
+// The versions of the forms in which Azure shows what belongs to no service.
+const (
+	SubscriptionsAPI = "2022-12-01"
+	PermissionsAPI   = "2022-04-01"
+	ResourceGraphAPI = "2022-10-01"
+)

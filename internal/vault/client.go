@@ -47,6 +47,8 @@ type Config struct {
 	RequestTimeout time.Duration
 	// Limits makes calls wait, together with those of the process's other Clients. nil: limits of its own.
 	Limits *Limits
+	// Calls hears of the calls that use a key. nil: nobody does.
+	Calls Calls
 }
 
 // Client speaks to one vault. It is safe for concurrent use.
@@ -119,6 +121,7 @@ func New(
 			PerCallPolicies: []policy.Policy{originGuard{cfg.Vault.URL, host}},
 			PerRetryPolicies: []policy.Policy{
 				limiterPolicy{c.gate}, challengePolicy{}, effectPolicy{}, c.observer,
+				callPolicy{cfg.Vault.URL, cfg.Calls, cfg.Clock},
 			},
 		},
 	})

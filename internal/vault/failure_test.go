@@ -53,7 +53,8 @@ func TestAnImportThatOutlivesItsTimeIsAmbiguous(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, profiles()[0], emulator.Options{})
 	b.ready(t)
-	c, kek := b.ready(t, func(cfg *vault.Config) { cfg.RequestTimeout = 2 * time.Second })
+	// Enough for a busy machine to send the import: of one that was not sent it is certain that it did not happen.
+	c, kek := b.ready(t, func(cfg *vault.Config) { cfg.RequestTimeout = 10 * time.Second })
 	b.Fail(emulator.Rule{Operation: "import", Delay: time.Minute})
 	_, err := c.Import(t.Context(), request(t, kek, material()))
 	wantClass(t, err, key.Ambiguous, "deadline exceeded")

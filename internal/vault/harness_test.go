@@ -82,7 +82,10 @@ func newBench(t *testing.T, v key.Vault, opts emulator.Options) *bench {
 
 func (b *bench) client(t *testing.T, change ...func(*vault.Config)) *vault.Client {
 	t.Helper()
-	cfg := vault.Config{Vault: b.vault, KEKName: kekName, CreateKEK: true, KEKBits: 2048}
+	cfg := vault.Config{
+		Vault: b.vault, KEKName: kekName, CreateKEK: true, KEKBits: 2048,
+		RequestTimeout: 5 * time.Minute, // on a busy machine the emulator takes over 30 s for a pair of RSA-4096
+	}
 	for _, f := range change {
 		f(&cfg)
 	}

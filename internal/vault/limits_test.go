@@ -164,6 +164,7 @@ func TestAnOperatorsCallGoesOutNext(t *testing.T) {
 			}()
 		}
 		time.Sleep(time.Second)
+		synctest.Wait() // a look whose turn came in this very moment has gone out
 		before := looks.Load()
 		if err := g.wait(priority.With(ctx, priority.Operator), call{op: opVersions, key: "k"}); err != nil {
 			t.Fatal(err)

@@ -14,6 +14,9 @@ type operation struct {
 	// changes: the call changes what the vault holds. If the answer is lost, keyd does not know whether the change
 	// happened.
 	changes bool
+	// logged is how the vault's audit log names the call if it uses the key's private half or encrypts under the key;
+	// "" for others.
+	logged string
 	// as is what the call counts as against the vault's limits.
 	as quota.Operation
 }
@@ -26,11 +29,11 @@ var (
 	opSweep          = operation{name: "list_keys", words: "list the vault's keys"}
 	opNewest         = operation{name: "get_newest", words: "get newest version of key"}
 	opGet            = operation{name: "get", words: "get key"}
-	opWrap           = operation{name: "wrap", words: "wrap with key", as: quota.Encrypt}
-	opUnwrap         = operation{name: "unwrap", words: "unwrap with key", as: quota.Decrypt}
-	opEncrypt        = operation{name: "encrypt", words: "encrypt with key", as: quota.Encrypt}
-	opDecrypt        = operation{name: "decrypt", words: "decrypt with key", as: quota.Decrypt}
-	opSign           = operation{name: "sign", words: "sign with key", as: quota.Sign}
+	opWrap           = operation{name: "wrap", words: "wrap with key", logged: "KeyWrap", as: quota.Encrypt}
+	opUnwrap         = operation{name: "unwrap", words: "unwrap with key", logged: "KeyUnwrap", as: quota.Decrypt}
+	opEncrypt        = operation{name: "encrypt", words: "encrypt with key", logged: "KeyEncrypt", as: quota.Encrypt}
+	opDecrypt        = operation{name: "decrypt", words: "decrypt with key", logged: "KeyDecrypt", as: quota.Decrypt}
+	opSign           = operation{name: "sign", words: "sign with key", logged: "KeySign", as: quota.Sign}
 	opVerify         = operation{name: "verify", words: "verify with key", as: quota.Verify}
 	opDisable        = operation{name: "disable", words: "disable key", changes: true}
 	opEnable         = operation{name: "enable", words: "enable key", changes: true}

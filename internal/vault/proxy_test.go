@@ -148,7 +148,7 @@ func TestAnImportThatTheProxyKeepsWaitingIsForLater(t *testing.T) {
 	g := newGate(t, b.ProxyURL())
 	transport := b.through(g)
 	c, err := vault.New(
-		vault.Config{Vault: b.vault, KEKName: kekName, RequestTimeout: 2 * time.Second},
+		vault.Config{Vault: b.vault, KEKName: kekName, RequestTimeout: 10 * time.Second},
 		b.cred,
 		vault.HTTPClient(transport),
 		nil,

@@ -4,7 +4,6 @@ package alertstest
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/keyd-project/keyd/softhsm-test/freeport"
 )
 
 // patience is the time limit for a condition on a busy machine.
@@ -34,17 +35,13 @@ func eventually(t *testing.T, what string, try func() error) {
 }
 
 // freePorts returns loopback addresses on which nobody listens.
-func freePorts(t *testing.T, n int) (addrs []string) {
+func freePorts(t *testing.T, n int) []string {
 	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // after the last is chosen, so that none appears twice
-		addrs = append(addrs, l.Addr().String())
+	addresses, err := freeport.Addresses(n)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return addrs
+	return addresses
 }
 
 // process is a program that runs until it is stopped, or dies with the test.

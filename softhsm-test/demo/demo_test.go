@@ -78,11 +78,13 @@ func TestASecondCtrlCIsCleanToo(t *testing.T) {
 
 func TestTwoDemosAtOnce(t *testing.T) {
 	t.Parallel()
-	one, other := play(t, 0, "DEMO_SECONDS=6"), play(t, 0, "DEMO_SECONDS=6")
+	one, other := play(t, 80), play(t, 80)
 	one.waitFor(keydRuns)
 	other.waitFor(keydRuns)
-	one.ends(exitOK)
-	other.ends(exitOK)
+	for _, d := range []*played{one, other} {
+		d.types("\x03")
+		d.ends(exitOK)
+	}
 }
 
 func TestADaemonThatDiesIsReportedInAFewLines(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 // cannot be interrupted; the demo does not wait.
 const (
 	patience = 3 * time.Second
-	endLimit = 20 * time.Second
+	endLimit = time.Minute
 )
 
 var errEnded = errors.New("keyd ended by itself")
@@ -70,7 +70,7 @@ func (k *keyd) stop(making bool, hurry <-chan struct{}) error {
 	defer timeout.Stop()
 	select {
 	case <-k.ended:
-		if k.err != nil {
+		if k.err != nil && !k.endedUnbegun() {
 			return fmt.Errorf("keyd did not end cleanly: %w", k.err)
 		}
 		return nil
@@ -84,6 +84,13 @@ func (k *keyd) stop(making bool, hurry <-chan struct{}) error {
 		return fmt.Errorf("keyd did not end within %v of SIGTERM, and was killed", wait)
 	}
 	return nil
+}
+
+// endedUnbegun reports whether SIGTERM came before keyd was ready for it. Until then it has logged nothing.
+func (k *keyd) endedUnbegun() bool {
+	log, err := os.Stat(k.world.file("keyd.log"))
+	how, ok := k.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return err == nil && log.Size() == 0 && ok && how.Signaled() && how.Signal() == syscall.SIGTERM
 }
 
 func (k *keyd) command(ctx context.Context, args ...string) *exec.Cmd {

@@ -19,7 +19,7 @@ import (
 )
 
 // tooLong is when a test gives up on a demo; the machine may be busy.
-const tooLong = 2 * time.Minute
+const tooLong = 5 * time.Minute
 
 // checkout is a directory with bin/keyd in it, on a path with a space, like a clone after `make build`.
 var checkout string

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +11,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/emulator"
 	softhsmtest "github.com/keyd-project/keyd/softhsm-test"
+	"github.com/keyd-project/keyd/softhsm-test/freeport"
 )
 
 const (
@@ -83,9 +82,11 @@ func newWorld(s *screen) (w *world, err error) {
 		return w, fmt.Errorf("start the emulated Azure: %w", err)
 	}
 	s.step("an emulated Azure: Key Vault contoso-weu and Managed HSM contoso-hsm")
-	if w.address, err = freeAddress(); err != nil {
+	addresses, err := freeport.Addresses(1) // several demos can run at once
+	if err != nil {
 		return w, err
 	}
+	w.address = addresses[0]
 	ca := w.file("ca.pem")
 	text := fmt.Sprintf(configuration, w.file("state"), token.Module, token.Label, token.PINFile, ca,
 		w.file("keyd.sock"), w.address, w.file("attestation-root.pem"))
@@ -114,13 +115,4 @@ func (w *world) close() (err error) {
 		err = w.azure.Close()
 	}
 	return errors.Join(err, os.RemoveAll(w.dir))
-}
-
-// freeAddress returns an address that nobody uses, so that several demos can run at once.
-func freeAddress() (string, error) {
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port for the status page: %w", err)
-	}
-	return l.Addr().String(), l.Close()
 }

@@ -176,10 +176,11 @@ func (e *estate) patch(c arm.Reading, vaultURL, version string) {
 	e.t.Helper()
 	id := vaultURL + "/keys/" + keyName + "/" + version
 	text := map[string]string{
-		"Microsoft.Storage/storageAccounts": `{"encryption":{"keyvaultproperties":{"keyversion":"` + version +
-			`"}}}`,
-		"Microsoft.CognitiveServices/accounts": `{"encryption":{"keyVaultProperties":{"keyVersion":"` + version +
-			`"}}}`,
+		"Microsoft.Storage/storageAccounts": `{"encryption":{"keySource":"Microsoft.Keyvault","keyvaultproperties":{` +
+			`"keyvaulturi":"` + vaultURL + `","keyname":"` + keyName + `","keyversion":"` + version + `"}}}`,
+		"Microsoft.CognitiveServices/accounts": `{"encryption":{"keySource":"Microsoft.KeyVault",` +
+			`"keyVaultProperties":{"keyVaultUri":"` + vaultURL + `","keyName":"` + keyName + `","keyVersion":"` +
+			version + `"}}}`,
 		"Microsoft.DocumentDB/databaseAccounts": `{"keyVaultKeyUri":"` + id + `"}`,
 		"Microsoft.Compute/diskEncryptionSets":  `{"activeKey":{"keyUrl":"` + id + `"}}`,
 	}[c.Type]

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -25,25 +24,14 @@ import (
 	"github.com/keyd-project/keyd/softhsm-test/rights"
 )
 
-// onDisk is a world whose state directory is a small file system of its own, and whose metrics the test can read. It
-// rotates every few seconds and proves every second.
-type onDisk struct {
-	*world
-	listen string // of the metrics
-}
+// onDisk is a world whose state directory is a small file system of its own. It rotates every few seconds and proves
+// every second.
+type onDisk struct{ *world }
 
 func newOnDisk(t *testing.T, mount func(*world)) *onDisk {
 	t.Helper()
 	rights.ToMount(t)
 	w := newWorld(t, func(s *settings) { s.schedule, s.newest = "@every 5s", time.Second })
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
 	if err := os.Mkdir(w.path("state"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -59,20 +47,7 @@ func newOnDisk(t *testing.T, mount func(*world)) *onDisk {
 			t.Errorf("unmount the state: %v", err)
 		}
 	})
-	d := &onDisk{w, address}
-	d.reconfigure()
-	return d
-}
-
-// reconfigure writes the configuration for the settings, with metrics at a known address.
-func (w *onDisk) reconfigure() {
-	w.t.Helper()
-	w.configure()
-	text, err := os.ReadFile(w.path("keyd.yaml"))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.write("keyd.yaml", strings.Replace(string(text), "127.0.0.1:0", w.listen, 1))
+	return &onDisk{w}
 }
 
 // onTmpfs mounts a small file system in memory for the state.
@@ -84,9 +59,13 @@ func onTmpfs(w *world) {
 }
 
 // metric is one sample without labels, -1 if there is none.
-func (w *onDisk) metric(name string) float64 {
+func (w *world) metric(name string) float64 {
 	w.t.Helper()
-	res, err := http.Get("http://" + w.listen + "/metrics")
+	at := listening.FindStringSubmatch(w.daemon.log.String())
+	if at == nil {
+		return -1
+	}
+	res, err := http.Get("http://" + at[1] + "/metrics")
 	if err != nil {
 		return -1
 	}
@@ -144,7 +123,7 @@ func (w *onDisk) recovers() {
 	w.waitGeneration(n + 1)
 	w.await("the metric shows that the disk works again", func() bool { return w.metric("keyd_store_healthy") == 1 })
 	w.set.schedule = "" // no rotation begins while the test counts
-	w.reconfigure()
+	w.configure()
 	w.must("reload")
 	w.wait("nothing is under way", func(_ status.Snapshot, k status.Key) bool {
 		return k.State == status.StateOK && !slices.ContainsFunc(k.Generations,

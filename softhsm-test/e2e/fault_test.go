@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
@@ -195,7 +194,7 @@ func (f *faulty) wantUp() {
 	if at == nil {
 		f.t.Fatalf("the log does not say where metrics are served:\n%s", f.daemon.log)
 	}
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	for _, page := range []string{"/healthz", "/readyz", "/metrics"} {
 		resp, err := client.Get("http://" + at[1] + page)
 		if err != nil {

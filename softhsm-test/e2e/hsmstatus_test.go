@@ -117,7 +117,8 @@ func TestTheHSMServiceReportsItsStateToSystemdAndStatus(t *testing.T) {
 	var down status.HSM
 	w.wait("the HSM side is down",
 		func(s status.Snapshot, _ status.Key) bool { down = s.HSM; return down.State() == status.HSMDown })
-	if late := down.Since.Sub(stopped); late > 5*time.Second {
+	// The end is seen as it happens. A busy machine has almost the 15 s until the next look at the HSM side.
+	if late := down.Since.Sub(stopped); late > 12*time.Second {
 		t.Errorf("it was said to be up for %v after its end", late)
 	}
 	w.wait("the reason names the service", func(s status.Snapshot, _ status.Key) bool {

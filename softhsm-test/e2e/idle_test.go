@@ -11,7 +11,7 @@ import (
 func TestAHealthyIdleDaemonLogsNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(s *settings) {
-		s.vaults, s.schedule = []string{"weu", "mhsm"}, "@yearly"
+		s.vaults, s.schedule = []string{"weu", "mhsm"}, "@every 8760h"
 		s.look, s.newest = time.Second, time.Second // a working day's looks and proofs, in seconds
 	})
 	w.start()

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/emulator"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/status"
 	softhsmtest "github.com/keyd-project/keyd/softhsm-test"
@@ -31,6 +32,18 @@ func (w *world) arm(point string) {
 	if err := os.Rename(w.path("kill.new"), w.path("kill")); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// startToDie starts a daemon that dies at the point, but not before its HSM side has logged in: keyd risks at most two
+// deaths during a login, and SoftHSM its token in each. Until then no vault answers.
+func (w *world) startToDie(point string) {
+	w.t.Helper()
+	held := w.emu.Fail(emulator.Rule{Hold: true})
+	defer held.Clear()
+	w.startMortal()
+	w.wait("the HSM side is up",
+		func(s status.Snapshot, _ status.Key) bool { return s.HSM.State() == status.HSMUp })
+	w.arm(point)
 }
 
 // struck reports whether a process died at the armed point.
@@ -158,8 +171,7 @@ func TestADaemonKilledWhileItMakesKEKsMakesOneForEachVault(t *testing.T) {
 				"save-before key exchange key made", "save-after key exchange key made",
 				"save-before key exchange key taken into use", "save-after key exchange key taken into use",
 			} {
-				w.arm(point)
-				w.startMortal()
+				w.startToDie(point)
 				w.awaitDeath(point)
 			}
 			w.startMortal()
@@ -178,8 +190,7 @@ func TestADaemonKilledJustBeforeItMakesAKEKWaitsAndMakesOne(t *testing.T) {
 	t.Parallel()
 	w := mortal(t)
 	const point = "save-after key exchange key intended"
-	w.arm(point)
-	w.startMortal()
+	w.startToDie(point)
 	w.awaitDeath(point)
 	w.later(12 * time.Minute)
 	if s := w.inside().settle(); s.Kind != plan.Idle {

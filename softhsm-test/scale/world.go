@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +14,7 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator"
 	softhsmtest "github.com/keyd-project/keyd/softhsm-test"
 	"github.com/keyd-project/keyd/softhsm-test/fasttime"
+	"github.com/keyd-project/keyd/softhsm-test/freeport"
 	"github.com/keyd-project/keyd/softhsm-test/measure"
 )
 
@@ -63,9 +62,11 @@ func newWorld(s size) (w *world, err error) {
 	if w.azure, err = emulator.Start(options); err != nil {
 		return w, fmt.Errorf("start the emulated Azure: %w", err)
 	}
-	if w.address, err = freeAddress(); err != nil {
+	addresses, err := freeport.Addresses(1)
+	if err != nil {
 		return w, err
 	}
+	w.address = addresses[0]
 	for i := range s.keys {
 		w.names = append(w.names, fmt.Sprintf("key-%05d", i))
 	}
@@ -111,7 +112,8 @@ vaults:
 	}
 	b.WriteString("keys:\n")
 	for i, name := range w.names {
-		fmt.Fprintf(&b, "  %s: {spec: RSA-2048, vaults: [v%d], schedule: \"@yearly\", floor: 0s}\n", name, i%w.vaults)
+		fmt.Fprintf(&b, "  %s: {spec: RSA-2048, vaults: [v%d], schedule: \"@every 8760h\", floor: 0s}\n",
+			name, i%w.vaults)
 	}
 	return os.WriteFile(w.path("keyd.yaml"), []byte(b.String()), 0o600)
 }
@@ -136,12 +138,4 @@ func (w *world) logEnd() string {
 		return err.Error()
 	}
 	return string(b[max(0, len(b)-2000):])
-}
-
-func freeAddress() (string, error) {
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port for the metrics: %w", err)
-	}
-	return l.Addr().String(), l.Close()
 }

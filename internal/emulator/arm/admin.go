@@ -2,6 +2,7 @@ package arm
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"time"
@@ -16,6 +17,7 @@ const maxBody = 1 << 20
 //	POST /consumers/poll                 who is due looks for new versions; ?all=true: everyone
 //	POST /consumers/NAME/write           the body is encrypted and kept; 409 says why it cannot be
 //	POST /consumers/NAME/backup?keep=24h what is there is kept for so long as it is
+//	POST /resources                      JSON of a Resource of any other type
 func (s *Service) AdminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /consumers", func(w http.ResponseWriter, r *http.Request) {
@@ -30,6 +32,14 @@ func (s *Service) AdminHandler() http.Handler {
 			return http.StatusBadRequest, err
 		}
 		return http.StatusAccepted, s.Make(r.Context(), spec)
+	}))
+	mux.HandleFunc("POST /resources", withBody(func(_ *http.Request, body []byte) (int, error) {
+		var r Resource
+		if err := json.Unmarshal(body, &r); err != nil || r.ID == "" || r.Type == "" {
+			return http.StatusBadRequest, fmt.Errorf("write a resource with ID and Type: %w", err)
+		}
+		s.AddResource(r)
+		return 0, nil
 	}))
 	mux.HandleFunc("POST /consumers/poll", withBody(func(r *http.Request, _ []byte) (int, error) {
 		if r.URL.Query().Get("all") == "true" {

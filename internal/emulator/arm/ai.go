@@ -12,8 +12,13 @@ var aiServices = &kind{
 	bits: []int{2048}, needsVersion: true,
 	moving: 5 * time.Minute,
 	puts:   byState, patches: byState,
-	wants: func(id string, d document) (want, error) {
+	vaultOnly: true, sameRegion: true, etagged: true,
+	whole: [][]string{{"properties", "encryption"}},
+	wants: func(c *consumer, d document) (want, error) {
 		e := d.sub("properties", "encryption")
+		if e.sub("keyVaultProperties") != nil && e.text("keySource") == "" {
+			return want{}, badKey("properties.encryption.keySource is required.")
+		}
 		if !strings.EqualFold(e.text("keySource"), "Microsoft.KeyVault") {
 			return want{}, nil
 		}
@@ -25,14 +30,14 @@ var aiServices = &kind{
 		if client := p.text("identityClientId"); client != "" {
 			return want{key: key, who: identity{clientID: client}}, nil
 		}
-		who, err := systemAssigned(id, d)
+		who, err := systemAssigned(c, d)
 		return want{key: key, who: who}, err
 	},
 	shows: func(c *consumer, d document) {
 		d.set("https://"+c.name+".cognitiveservices.azure.com/", "properties", "endpoint")
 		d.set(timestamp(c.made), "properties", "dateCreated")
 	},
-	keyPatch: func(k keyRef, _ bool) document {
+	keyPatch: func(_ *consumer, k keyRef, _ bool) document {
 		return document{"properties": document{"encryption": document{
 			"keySource":          "Microsoft.KeyVault",
 			"keyVaultProperties": document{"keyVaultUri": k.vault, "keyName": k.name, "keyVersion": k.version},

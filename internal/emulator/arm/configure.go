@@ -2,6 +2,8 @@ package arm
 
 import (
 	"context"
+	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -10,8 +12,11 @@ import (
 // an error the consumer is unchanged. asked is the request's own content: a request
 // that names the key makes the service read it again, changed or not.
 func (c *consumer) configure(ctx context.Context, next, asked document) error {
-	w, err := c.kind.wants(c.id, next)
+	w, err := c.kind.wants(c, next)
 	if err != nil {
+		return err
+	}
+	if err := c.mayChange(w.key); err != nil {
 		return err
 	}
 	if c.kind.needsVersion && w.key != (keyRef{}) && w.key.version == "" {
@@ -27,18 +32,48 @@ func (c *consumer) configure(ctx context.Context, next, asked document) error {
 		}
 		w.who.clientID = t.ClientID
 	}
-	named, _ := c.kind.wants(c.id, asked) // the request was validated as part of next
-	before := c.identity
-	c.identity = w.who
-	if w.key != c.key || w.who != before || named.key != (keyRef{}) {
-		if err := c.change(ctx, w.key); err != nil {
-			c.identity = before
-			return err
-		}
+	named, _ := c.kind.wants(c, asked) // the request was validated as part of next
+	before, location := c.identity, c.location
+	c.identity, c.location = w.who, c.locationIn(next)
+	geo, err := c.geoFor(ctx, next)
+	if err == nil && (w.key != c.key || w.who != before || named.key != (keyRef{})) {
+		err = c.change(ctx, w.key)
 	}
-	c.doc, c.key, c.follows = next, w.key, w.follows
+	if err != nil {
+		c.identity, c.location = before, location
+		return err
+	}
+	c.geo = geo
+	if err := c.copyForGeo(ctx); err != nil {
+		return err
+	}
+	c.doc, c.key, c.follows, c.ready = next, w.key, w.follows, true
+	c.revision++
 	c.trouble, c.rotationError = nil, nil
 	return nil
+}
+
+// mayChange refuses to give or take away a key where the service does.
+func (c *consumer) mayChange(next keyRef) error {
+	mine, own := c.key != (keyRef{}), keyRef{}
+	switch {
+	case c.ready && c.kind.atCreation && !mine && next != own:
+		return badKey("%s takes a customer-managed key only when it is made.", c.kind.path)
+	case c.kind.keysOnly && mine && next == own:
+		return badKey("%s has a customer-managed key, which cannot be taken away again.", c.id)
+	}
+	return nil
+}
+
+// locationIn is the resource's region: a child has its parent's.
+func (c *consumer) locationIn(d document) string {
+	if location := d.text("location"); location != "" || c.kind.parent == nil {
+		return location
+	}
+	if p := c.parent(); p != nil {
+		return p.settings().text("location")
+	}
+	return ""
 }
 
 // change moves the data to another key.
@@ -47,6 +82,7 @@ func (c *consumer) change(ctx context.Context, key keyRef) error {
 	case key == (keyRef{}): // back to the service's own
 		keys, err := c.rewrapped(ctx, key)
 		if err == nil {
+			c.leave(key)
 			c.keys, c.previous = keys, nil
 			c.use(key, time.Time{})
 		}
@@ -64,7 +100,7 @@ func (c *consumer) change(ctx context.Context, key keyRef) error {
 func (c *consumer) showIdentities(ctx context.Context, d document) error {
 	kind := strings.ToLower(d.text("identity", "type"))
 	if strings.Contains(kind, "systemassigned") {
-		t, err := c.service.signIn(ctx, identity{resourceID: c.id}, "https://management.azure.com")
+		t, err := c.service.signIn(ctx, identity{resourceID: c.resourceID()}, "https://management.azure.com")
 		if err != nil {
 			return err
 		}
@@ -76,6 +112,7 @@ func (c *consumer) showIdentities(ctx context.Context, d document) error {
 		if err != nil {
 			return err
 		}
+		c.service.users.add(userIdentity{user, t.ClientID, d.text("location")})
 		d.set(t.ClientID, "identity", "userAssignedIdentities", user, "principalId")
 		d.set(t.ClientID, "identity", "userAssignedIdentities", user, "clientId")
 	}
@@ -85,8 +122,17 @@ func (c *consumer) showIdentities(ctx context.Context, d document) error {
 // resource returns the document as Resource Manager shows it.
 func (c *consumer) resource(state string) document {
 	d := c.doc.clone()
-	d["id"], d["name"], d["type"] = c.id, c.name, c.kind.path
+	d["id"], d["name"], d["type"] = c.id, c.name[strings.LastIndex(c.name, "/")+1:], c.kind.path
+	for _, name := range c.kind.inside {
+		delete(d, name)
+	}
+	if c.kind.etagged {
+		d["etag"] = c.etag()
+	}
 	d.set(state, "properties", "provisioningState")
 	c.kind.shows(c, d)
 	return d
 }
+
+// etag changes with each configuration.
+func (c *consumer) etag() string { return fmt.Sprintf("%q", strconv.Itoa(c.revision)) }

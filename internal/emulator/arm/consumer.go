@@ -22,7 +22,10 @@ type consumer struct {
 	pending  *Spec      // applied until it succeeds; nil: none
 	nextTry  time.Time  // of pending
 	settling bool       // the next reader still sees the last change as unfinished
+	ready    bool       // it was configured
+	revision int        // counts its configurations
 	identity identity
+	location string
 	key      keyRef // as configured; zero: the service's own key
 	follows  bool   // follows new versions by itself
 
@@ -38,19 +41,27 @@ type consumer struct {
 	keys    []dataKey
 	items   []item
 	backups []backup
+	geo     geoBackup
 }
 
 // item is one thing written.
 type item struct {
-	key    int // index in keys
+	key    int    // index in keys
+	where  string // where it was written
 	sealed []byte
 }
 
 // backup is a copy of the data at one time.
 type backup struct {
-	taken, until time.Time
+	taken, until time.Time // a zero until: as long as the consumer lives
 	keys         []dataKey
 	items        []item
+}
+
+// resourceID is the id without the number of a slot.
+func (c *consumer) resourceID() string {
+	id, _, _ := strings.Cut(c.id, "#")
+	return id
 }
 
 // write encrypts data with the consumer's data key; a disk gets one of its own.
@@ -58,6 +69,9 @@ func (c *consumer) write(ctx context.Context, data []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	plain, err := c.keyToWrite(ctx)
+	if err == nil {
+		err = c.copyForGeo(ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("%s cannot write: %w", c.name, err)
 	}
@@ -83,22 +97,36 @@ func (c *consumer) keyToWrite(ctx context.Context) ([]byte, error) {
 }
 
 func (c *consumer) put(key, data []byte) error {
-	sealed, err := seal(key, data, c.where(len(c.items)))
+	// The additional data bind an item to its place.
+	where := fmt.Sprintf("%s item %d", strings.ToLower(c.id), len(c.items))
+	sealed, err := seal(key, data, where)
 	if err != nil {
 		return err
 	}
-	c.items = append(c.items, item{len(c.keys) - 1, sealed})
+	c.items = append(c.items, item{len(c.keys) - 1, where, sealed})
 	return nil
 }
-
-// where is the additional data that binds an item to its place.
-func (c *consumer) where(i int) string { return fmt.Sprintf("%s item %d", strings.ToLower(c.id), i) }
 
 func (c *consumer) backUp(keep time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.snapshot(keep)
+}
+
+// snapshot adds a backup.
+func (c *consumer) snapshot(keep time.Duration) {
 	now := c.service.cfg.Now()
 	c.backups = append(c.backups, backup{now, now.Add(keep), slices.Clone(c.keys), slices.Clone(c.items)})
+}
+
+// leave keeps a backup of the data under the version in use, if the service does, before they move to another.
+func (c *consumer) leave(next keyRef) {
+	if c.kind.keeps == nil || c.active == (keyRef{}) || c.active == next || len(c.items) == 0 {
+		return
+	}
+	if keep := c.kind.keeps(c.doc); keep > 0 {
+		c.snapshot(c.service.scaled(keep))
+	}
 }
 
 // examine reads a key and refuses one that the service does not accept.
@@ -107,7 +135,7 @@ func (c *consumer) examine(ctx context.Context, ref keyRef) (keyInfo, error) {
 	if err != nil {
 		return info, err
 	}
-	return info, c.kind.accepts(ref, info)
+	return info, c.kind.accepts(ref, info, c.location)
 }
 
 // adopt switches to a version of a key, the newest if ref names none, after the version
@@ -133,6 +161,7 @@ func (c *consumer) adopt(ctx context.Context, ref keyRef) error {
 	if len(keys) == 0 {
 		keys = []dataKey{fresh}
 	}
+	c.leave(target)
 	c.keys = keys
 	c.use(target, info.expires)
 	return nil

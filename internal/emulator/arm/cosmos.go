@@ -10,12 +10,22 @@ import (
 const firstParty = "a232010e-820c-4083-83bb-3ace5fc29d0b"
 
 // cosmos is Microsoft.DocumentDB/databaseAccounts: it looks for new versions within the
-// hour, and shows a status instead of the version in use.
+// hour. It keeps backups by itself if its document has a backup policy.
 var cosmos = &kind{
 	word: "cosmos", path: "Microsoft.DocumentDB/databaseAccounts",
 	delay: time.Hour, bits: []int{2048, 3072, 4096},
 	puts: byOperation, patches: byOperation,
-	wants: func(id string, d document) (want, error) {
+	keeps: func(d document) time.Duration {
+		policy := d.sub("properties", "backupPolicy")
+		switch tier := strings.ToLower(policy.text("continuousModeProperties", "tier")); {
+		case tier == "continuous7days":
+			return 7 * 24 * time.Hour
+		case strings.EqualFold(policy.text("type"), "Continuous"):
+			return 30 * 24 * time.Hour
+		}
+		return time.Duration(policy.number("periodicModeProperties", "backupRetentionIntervalInHours")) * time.Hour
+	},
+	wants: func(c *consumer, d document) (want, error) {
 		uri := d.text("properties", "keyVaultKeyUri")
 		if uri == "" {
 			return want{}, nil
@@ -30,9 +40,9 @@ var cosmos = &kind{
 		case "", "firstpartyidentity":
 			w.who = identity{clientID: firstParty}
 		case "systemassignedidentity":
-			w.who, err = systemAssigned(id, d)
+			w.who, err = systemAssigned(c, d)
 		case "userassignedidentity":
-			w.who, err = userAssigned(id, d, user)
+			w.who, err = userAssigned(c, d, user)
 		default:
 			err = badKey("The default identity %q is none of FirstPartyIdentity, SystemAssignedIdentity, "+
 				"UserAssignedIdentity=ID.", kind)
@@ -41,6 +51,10 @@ var cosmos = &kind{
 	},
 	shows: func(c *consumer, d document) {
 		d.set("https://"+c.name+".documents.azure.com:443/", "properties", "documentEndpoint")
+		d.unset("properties", "keyVaultKeyUriVersion")
+		if c.key != (keyRef{}) {
+			d.set(c.active.String(), "properties", "keyVaultKeyUriVersion")
+		}
 		switch {
 		case c.key == (keyRef{}):
 		case c.trouble != nil:
@@ -51,7 +65,7 @@ var cosmos = &kind{
 			d.set("Access to the configured customer managed key confirmed.", "properties", "customerManagedKeyStatus")
 		}
 	},
-	keyPatch: func(k keyRef, _ bool) document {
+	keyPatch: func(_ *consumer, k keyRef, _ bool) document {
 		return document{"properties": document{"keyVaultKeyUri": k.String(),
 			"defaultIdentity": "SystemAssignedIdentity"}}
 	},

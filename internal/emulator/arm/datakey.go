@@ -28,21 +28,29 @@ func (c *consumer) newDataKey(ctx context.Context, under keyRef) (dataKey, []byt
 }
 
 func (c *consumer) wrap(ctx context.Context, under keyRef, plain []byte) (dataKey, error) {
+	return c.service.wrap(ctx, c.identity, under, plain)
+}
+
+func (s *Service) wrap(ctx context.Context, who identity, under keyRef, plain []byte) (dataKey, error) {
 	k := dataKey{under: under, wrapped: plain, sum: sha256.Sum256(plain)}
 	if under == (keyRef{}) {
 		return k, nil
 	}
 	var err error
-	k.wrapped, err = c.service.transform(ctx, c.identity, "wrapkey", under, plain)
+	k.wrapped, err = s.transform(ctx, who, "wrapkey", under, plain)
 	return k, err
 }
 
 // open makes the vault unwrap the data key. Nothing is cached between calls.
 func (c *consumer) open(ctx context.Context, k dataKey) ([]byte, error) {
+	return c.service.open(ctx, c.identity, k)
+}
+
+func (s *Service) open(ctx context.Context, who identity, k dataKey) ([]byte, error) {
 	if k.under == (keyRef{}) {
 		return k.wrapped, nil
 	}
-	plain, err := c.service.transform(ctx, c.identity, "unwrapkey", k.under, k.wrapped)
+	plain, err := s.transform(ctx, who, "unwrapkey", k.under, k.wrapped)
 	if err != nil {
 		return nil, err
 	}

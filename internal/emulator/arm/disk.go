@@ -10,12 +10,13 @@ var diskEncryption = &kind{
 	moving:     10 * time.Minute, // Microsoft says that all is done within an hour
 	keyPerItem: true, inSteps: true, needsVersion: true,
 	puts: byOperation, patches: byOperation,
-	wants: func(id string, d document) (want, error) {
+	sameRegion: true, whole: [][]string{{"properties", "activeKey"}},
+	wants: func(c *consumer, d document) (want, error) {
 		key, err := parseKeyRef(d.text("properties", "activeKey", "keyUrl"))
 		if err != nil {
 			return want{}, err
 		}
-		who, err := systemAssigned(id, d)
+		who, err := systemAssigned(c, d)
 		if err != nil { // or else its only user-assigned one
 			for user := range d.sub("identity", "userAssignedIdentities") {
 				who, err = identity{resourceID: user}, nil
@@ -37,11 +38,12 @@ var diskEncryption = &kind{
 			previous = append(previous, document{"keyUrl": k.String()})
 		}
 		d.set(previous, "properties", "previousKeys")
+		d.unset("properties", "autoKeyRotationError")
 		if c.rotationError != nil {
 			d.set(keyRefused(c.rotationError).detail(), "properties", "autoKeyRotationError")
 		}
 	},
-	keyPatch: func(k keyRef, follow bool) document {
+	keyPatch: func(_ *consumer, k keyRef, follow bool) document {
 		return document{"properties": document{
 			"activeKey": document{"keyUrl": k.String()}, "rotationToLatestKeyVersionEnabled": follow,
 		}}

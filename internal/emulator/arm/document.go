@@ -76,6 +76,34 @@ func (d document) set(value any, path ...string) {
 	d[d.spelled(name)] = value
 }
 
+// number returns the number at a path, or 0.
+func (d document) number(path ...string) float64 {
+	last := len(path) - 1
+	parent := d.sub(path[:last]...)
+	n, _ := parent[parent.spelled(path[last])].(float64)
+	return n
+}
+
+// unset removes what is at a path.
+func (d document) unset(path ...string) {
+	last := len(path) - 1
+	parent := d.sub(path[:last]...)
+	delete(parent, parent.spelled(path[last]))
+}
+
+// list returns the objects in the array at a path.
+func (d document) list(path ...string) (objects []document) {
+	last := len(path) - 1
+	parent := d.sub(path[:last]...)
+	array, _ := parent[parent.spelled(path[last])].([]any)
+	for _, one := range array {
+		if object, ok := one.(map[string]any); ok {
+			objects = append(objects, object)
+		}
+	}
+	return objects
+}
+
 // clone copies the objects, and shares what is not one.
 func (d document) clone() document {
 	out := maps.Clone(d)

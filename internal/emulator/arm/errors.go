@@ -11,17 +11,19 @@ type Error struct {
 	Status  int // of HTTP
 	Code    string
 	Message string
+	Details []Detail
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
 
 // Detail is what is inside "error".
 type Detail struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
+	Code    string   `json:"code"`
+	Message string   `json:"message"`
+	Details []Detail `json:"details,omitempty"`
 }
 
-func (e *Error) detail() Detail { return Detail{e.Code, e.Message} }
+func (e *Error) detail() Detail { return Detail{e.Code, e.Message, e.Details} }
 
 func refuse(status int, code, format string, args ...any) *Error {
 	return &Error{Status: status, Code: code, Message: fmt.Sprintf(format, args...)}

@@ -18,6 +18,10 @@ type Request struct {
 	Path   string // without the query
 	Query  url.Values
 	Body   []byte
+	// IfMatch is the header If-Match.
+	IfMatch string
+	// Caller is the client id of the token.
+	Caller string
 }
 
 // Response is its answer.
@@ -28,37 +32,6 @@ type Response struct {
 }
 
 var apiVersion = regexp.MustCompile(`^20[0-9]{2}-[0-9]{2}-[0-9]{2}(-preview)?$`)
-
-// place is the resource that a path names.
-type place struct {
-	scope     string // what is before /providers/
-	path      string // provider and type
-	name      string // "": all of the type
-	operation string // id of an operation, instead of a name
-	result    bool   // a request for the operation's result, not its status
-}
-
-// parsePlace reads …/providers/NAMESPACE/TYPE[/NAME] and
-// …/providers/NAMESPACE/locations/LOCATION/operation(s|results)/ID.
-func parsePlace(path string) (place, bool) {
-	i := strings.LastIndex(strings.ToLower(path), "/providers/")
-	if i < 0 || !strings.HasPrefix(strings.ToLower(path), "/subscriptions/") {
-		return place{}, false
-	}
-	segments := strings.Split(strings.Trim(path[i+len("/providers/"):], "/"), "/")
-	p := place{scope: path[:i]}
-	switch {
-	case len(segments) == 2:
-		p.path = segments[0] + "/" + segments[1]
-	case len(segments) == 3:
-		p.path, p.name = segments[0]+"/"+segments[1], segments[2]
-	case len(segments) == 5 && strings.EqualFold(segments[1], "locations"):
-		p.operation, p.result = segments[4], strings.EqualFold(segments[3], "operationresults")
-	default:
-		return place{}, false
-	}
-	return p, true
-}
 
 // Handle answers one request.
 func (s *Service) Handle(ctx context.Context, r Request) Response {
@@ -86,23 +59,48 @@ func (s *Service) handle(ctx context.Context, r Request) (Response, error) {
 	if asksForSubscriptions(r.Path) {
 		return s.subscriptions(r.Method)
 	}
-	p, ok := parsePlace(r.Path)
+	p, ok := parsePlace(r.Method, r.Path)
 	if !ok {
 		return Response{}, refuse(http.StatusNotFound, "NotFound", "The emulator does not know the path %s.", r.Path)
 	}
 	if p.operation != "" {
 		return s.follow(p)
 	}
+	if strings.EqualFold(p.path, graphPath) {
+		return s.graph(p, r)
+	}
+	if err := s.authorize(p, r); err != nil {
+		return Response{}, err
+	}
+	if serve := faceOf(p.path); serve != nil {
+		return serve(s, ctx, p, r)
+	}
+	if !p.ofSubscription() || strings.Count(p.path, "/") > 2 {
+		return Response{}, refuse(http.StatusNotFound, "NotFound", "The emulator does not know the path %s.", r.Path)
+	}
 	k := kindOfPath(p.path)
+	if k == nil && r.Method == http.MethodGet && !p.all() {
+		if found := s.added(p.id(p.path)); found != nil {
+			return Response{Status: http.StatusOK, Body: found.shown()}, nil
+		}
+	}
 	if k == nil {
 		return Response{}, refuse(http.StatusBadRequest, "InvalidResourceType",
 			"The emulator has no resources of type %s; it has %s.", p.path, strings.Join(kindPaths(), ", "))
 	}
-	if p.name == "" {
-		return s.list(k, p, r.Method)
+	if p.all() {
+		return s.list(k, p, r)
 	}
 	return s.one(ctx, k, p, r)
 }
+
+// face answers for a type of resource that is no consumer.
+type face func(s *Service, ctx context.Context, p place, r Request) (Response, error)
+
+// faces are added by init functions, because they call what looks them up.
+var faces = map[string]face{} // by lower-case path
+
+func faceOf(path string) face { return faces[strings.ToLower(path)] }
 
 func kindPaths() (paths []string) {
 	for _, k := range kinds {
@@ -111,37 +109,52 @@ func kindPaths() (paths []string) {
 	return paths
 }
 
-// list answers for a subscription or a resource group, without pages.
-func (s *Service) list(k *kind, p place, method string) (Response, error) {
-	if method != http.MethodGet {
-		return Response{}, notAllowed(method)
+// list answers for a subscription, a resource group or a parent.
+func (s *Service) list(k *kind, p place, r Request) (Response, error) {
+	if r.Method != http.MethodGet {
+		return Response{}, notAllowed(r.Method)
+	}
+	around := p.scope
+	if k.parent != nil {
+		around = p.parent().id(k.parent.path)
+		if s.find(around) == nil {
+			return Response{}, notFound(k.parent.path, p.parent())
+		}
 	}
 	found := []document{}
 	for _, c := range s.all() {
-		if c.kind == k && strings.HasPrefix(strings.ToLower(c.id), strings.ToLower(p.scope)+"/") {
+		if c.kind == k && strings.HasPrefix(strings.ToLower(c.id), strings.ToLower(around)+"/") {
 			found = append(found, c.shown())
 		}
 	}
-	return Response{Status: http.StatusOK, Body: map[string]any{"value": found}}, nil
+	return s.page(r, found)
+}
+
+func notFound(path string, p place) error {
+	return refuse(http.StatusNotFound, "ResourceNotFound",
+		"The Resource '%s/%s' under '%s' was not found. For more details please go to "+
+			"https://aka.ms/ARMResourceNotFoundFix", path, p.name(), p.scope)
 }
 
 func (s *Service) one(ctx context.Context, k *kind, p place, r Request) (Response, error) {
-	id := p.scope + "/providers/" + k.path + "/" + p.name
+	id := p.id(k.path)
 	c := s.find(id)
 	switch {
 	case r.Method == http.MethodPut || (r.Method == http.MethodPatch && c != nil):
-		return s.put(ctx, k, id, p.name, r)
+		if k.parent != nil && s.find(p.parent().id(k.parent.path)) == nil {
+			return Response{}, refuse(http.StatusNotFound, "ParentResourceNotFound",
+				"Failed to perform the operation on %s, because its parent was not found.", id)
+		}
+		return s.put(ctx, k, id, p.name(), r)
 	case c == nil && r.Method == http.MethodDelete:
 		return Response{Status: http.StatusNoContent}, nil
 	case c == nil:
-		return Response{}, refuse(http.StatusNotFound, "ResourceNotFound",
-			"The Resource '%s/%s' under '%s' was not found. For more details please go to "+
-				"https://aka.ms/ARMResourceNotFoundFix", k.path, p.name, p.scope)
+		return Response{}, notFound(k.path, p)
 	case r.Method == http.MethodGet:
 		return Response{Status: http.StatusOK, Body: c.shown()}, nil
 	case r.Method == http.MethodHead:
 		return Response{Status: http.StatusNoContent}, nil
-	case r.Method == http.MethodDelete:
+	case r.Method == http.MethodDelete && !k.stays:
 		s.remove(c)
 		return s.deleted(k, p), nil
 	}
@@ -170,19 +183,18 @@ func (s *Service) put(ctx context.Context, k *kind, id, name string, r Request) 
 		return Response{}, refuse(http.StatusBadRequest, "InvalidRequestContent", "The request content was invalid: %v",
 			err)
 	}
-	if r.Method == http.MethodPut && body.text("location") == "" {
+	if r.Method == http.MethodPut && k.parent == nil && body.text("location") == "" {
 		return Response{},
 			refuse(http.StatusBadRequest, "LocationRequired", "The location property is required for this definition.")
 	}
 	c, made := s.ensure(k, id, name)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	next := body.clone()
-	if r.Method == http.MethodPatch {
-		next = c.doc.clone()
-		next.merge(body)
+	if k.etagged && r.IfMatch != "" && r.IfMatch != "*" && r.IfMatch != c.etag() {
+		return Response{}, refuse(http.StatusPreconditionFailed, "IfMatchPreconditionFailed",
+			"The resource was changed: its etag is %s, not %s.", c.etag(), r.IfMatch)
 	}
-	err = c.configure(ctx, next, body)
+	err = c.arrange(ctx, made, c.next(r.Method, body), body)
 	if err != nil && made {
 		s.remove(c)
 	}
@@ -191,4 +203,38 @@ func (s *Service) put(ctx context.Context, k *kind, id, name string, r Request) 
 		how = k.patches
 	}
 	return s.complete(how, c, made, err)
+}
+
+// next is the document that a request makes of the consumer's.
+func (c *consumer) next(method string, body document) document {
+	next := body.clone()
+	if method == http.MethodPatch {
+		next = c.doc.clone()
+		next.merge(body)
+	}
+	for _, path := range c.kind.whole {
+		if given := body.sub(path...); given != nil {
+			next.set(given.clone(), path...)
+		}
+	}
+	for _, name := range c.kind.inside {
+		delete(next, name)
+		if kept, ok := c.doc[name]; ok {
+			next[name] = kept
+		}
+	}
+	return next
+}
+
+// arrange configures what the service keeps under the consumer's key, and under others.
+func (c *consumer) arrange(ctx context.Context, made bool, next, asked document) error {
+	if made && c.kind.restores {
+		if err := c.restore(next); err != nil {
+			return err
+		}
+	}
+	if c.kind.slots != nil {
+		return c.configureSlots(ctx, next, asked)
+	}
+	return c.configure(ctx, next, asked)
 }

@@ -15,6 +15,7 @@ func FuzzParseSpec(f *testing.F) {
 	f.Add("storage=sa,key=https://contoso-weu.vault.azure.net/keys/cmk")
 	f.Add("ai=x,key=https://v.vault.azure.net/keys/k/0123456789abcdef0123456789abcdef")
 	f.Add("disk=,key=https:///keys//")
+	f.Add("sqldb=s/d,key=https://v.vault.azure.net/keys/k")
 	f.Fuzz(func(t *testing.T, s string) {
 		w, err := ParseSpec(s)
 		if err != nil {
@@ -48,6 +49,25 @@ func FuzzHandle(f *testing.F) {
 		`{"location":"x","properties":{"keyVaultKeyUri":"https://v.vault.azure.net/keys/k"}}`)
 	f.Add("PUT", strings.Replace(id, "Storage/storageAccounts", "CognitiveServices/accounts", 1),
 		`{"location":"x","properties":null}`)
+	f.Add("PATCH", strings.Replace(id, "Storage/storageAccounts", "DBforMySQL/flexibleServers", 1),
+		`{"location":"x","properties":{"createMode":"GeoRestore","sourceServerResourceId":"`+
+			strings.Replace(id, "Storage/storageAccounts", "DBforMySQL/flexibleServers", 1)+`"}}`)
+	for path, body := range map[string]string{
+		"Sql/servers":                                `{"location":"x","protector":{"uri":7},"properties":{"keyId":1}}`,
+		"Sql/servers/s/databases":                    `{"properties":{"createMode":"Secondary"}}`,
+		"Sql/servers/s/keys":                         `{"properties":{"serverKeyType":"AzureKeyVault","uri":[]}}`,
+		"Sql/managedInstances/m/replicationLinks":    `[]`,
+		"EventHub/namespaces":                        `{"location":"x","properties":{"encryption":{}}}`,
+		"ContainerRegistry/registries":               `{"location":"x","properties":{"encryption":[]}}`,
+		"Storage/storageAccounts/a/encryptionScopes": `{"properties":{"source":"Microsoft.KeyVault"}}`,
+	} {
+		f.Add("POST", strings.Replace(id, "Storage/storageAccounts", path, 1), body)
+	}
+	f.Add("POST", "/providers/"+graphPath, `{"query":"resources","options":{"$top":-1,"$skipToken":"MQ=="}}`)
+	f.Add("GET", "/providers/Microsoft.Authorization/roleAssignments/a",
+		`{"properties":{"roleDefinitionId":"acdd72a7-3385-48ef-bd42-f606fba81ae7","principalId":"p"}}`)
+	f.Add("PUT", strings.Replace(id, "Storage/storageAccounts", "ManagedIdentity/userAssignedIdentities", 1), `[]`)
+	f.Add("GET", "\xfd/providers/", ``) // its bytes change in lower case
 	f.Add("GET", "/subscriptions//providers/x/locations/l/operations/o", ``)
 	f.Fuzz(func(t *testing.T, method, path, body string) {
 		s := New(Config{Client: &http.Client{Transport: nowhere{}}, Now: time.Now, Trust: func(string) {},

@@ -11,18 +11,19 @@ import (
 type completion int
 
 const (
-	atOnce      completion = iota // with the answer
-	byLocation                    // 202, and Location answers 202 until it is
-	byOperation                   // Azure-AsyncOperation has a status
-	byState                       // the resource's provisioningState
+	atOnce       completion = iota // with the answer
+	byLocation                     // 202, and Location answers 202 until it is
+	byOperation                    // Azure-AsyncOperation has a status
+	byState                        // the resource's provisioningState
+	byAcceptance                   // 202 without a body, and Azure-AsyncOperation and Location as above
 )
 
 // operation is a change as its client sees it: the work is done, but only the client's
 // second request says so.
 type operation struct {
-	consumer *consumer // nil: it was deleted
-	err      error
-	asked    bool
+	shows func() document // the result; nil: it was deleted
+	err   error
+	asked bool
 }
 
 // operationStatus is the body of an Azure-AsyncOperation.
@@ -36,7 +37,7 @@ type operationStatus struct {
 // complete answers a PUT or PATCH of a locked consumer.
 func (s *Service) complete(how completion, c *consumer, made bool, err error) (Response, error) {
 	var malformed *Error
-	if err != nil && (how != byOperation || errors.As(err, &malformed)) {
+	if err != nil && ((how != byOperation && how != byAcceptance) || errors.As(err, &malformed)) {
 		return Response{}, err
 	}
 	state, status := "Updating", http.StatusOK
@@ -53,10 +54,17 @@ func (s *Service) complete(how completion, c *consumer, made bool, err error) (R
 		if !made {
 			return Response{Status: http.StatusOK, Body: c.resource("Succeeded")}, nil
 		}
-		return Response{Status: http.StatusAccepted, Header: s.begun(c.kind, c.id, &operation{consumer: c})}, nil
+		return Response{Status: http.StatusAccepted, Header: s.begun(c.kind, c.id, &operation{shows: c.shown})}, nil
+	case byAcceptance:
+		return s.accepted(c.kind, c.id, &operation{shows: c.shown, err: err}), nil
 	}
-	header := s.begun(c.kind, c.id, &operation{consumer: c, err: err})
+	header := s.begun(c.kind, c.id, &operation{shows: c.shown, err: err})
 	return Response{Status: http.StatusOK, Header: header, Body: c.resource(state)}, nil
+}
+
+// accepted answers with nothing but where to ask for the result.
+func (s *Service) accepted(k *kind, id string, o *operation) Response {
+	return Response{Status: http.StatusAccepted, Header: s.begun(k, id, o)}
 }
 
 // deleted answers a DELETE.
@@ -75,10 +83,10 @@ func (s *Service) begun(k *kind, id string, o *operation) map[string]string {
 	s.mu.Unlock()
 	namespace, _, _ := strings.Cut(k.path, "/")
 	subscription := strings.Join(strings.Split(id, "/")[:3], "/")
-	url := "https://" + Host + subscription + "/providers/" + namespace + "/locations/westeurope/"
+	url := s.origin() + subscription + "/providers/" + namespace + "/locations/westeurope/"
 	const version = "?api-version=2025-01-01"
 	h := map[string]string{"Location": url + "operationresults/" + name + version, "Retry-After": "1"}
-	if k.puts == byOperation {
+	if k.puts == byOperation || k.puts == byAcceptance {
 		h["Azure-AsyncOperation"] = url + "operations/" + name + version
 	}
 	return h
@@ -116,8 +124,8 @@ func (o *operation) result(pending bool) (Response, error) {
 		return Response{Status: http.StatusAccepted, Header: map[string]string{"Retry-After": "1"}}, nil
 	case o.err != nil:
 		return Response{}, o.err
-	case o.consumer == nil:
+	case o.shows == nil:
 		return Response{Status: http.StatusNoContent}, nil
 	}
-	return Response{Status: http.StatusOK, Body: o.consumer.shown()}, nil
+	return Response{Status: http.StatusOK, Body: o.shows()}, nil
 }

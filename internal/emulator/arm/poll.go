@@ -52,6 +52,9 @@ func (c *consumer) lookOnce(ctx context.Context) error {
 	if c.rotationError != nil {
 		return c.rotationError
 	}
+	if err := c.followGeo(ctx); err != nil {
+		return err
+	}
 	return c.usable(ctx)
 }
 

@@ -66,11 +66,15 @@ func (c *consumer) readAll(ctx context.Context) Reading {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.describe()
-	c.read(ctx, &r, c.keys, c.items, "")
+	c.readReplica(ctx, &r)
+	c.read(ctx, &r, c.identity, c.keys, c.items, "")
+	c.read(ctx, &r, c.geo.who, c.geo.keys, c.items, " of the geo-redundant backup")
 	now := c.service.cfg.Now()
-	c.backups = slices.DeleteFunc(c.backups, func(b backup) bool { return !now.Before(b.until) })
+	c.backups = slices.DeleteFunc(c.backups, func(b backup) bool {
+		return !b.until.IsZero() && !now.Before(b.until)
+	})
 	for _, b := range c.backups {
-		c.read(ctx, &r, b.keys, b.items, " of the backup of "+b.taken.UTC().Format(time.RFC3339))
+		c.read(ctx, &r, c.identity, b.keys, b.items, " of the backup of "+b.taken.UTC().Format(time.RFC3339))
 	}
 	return r
 }
@@ -97,18 +101,18 @@ func (c *consumer) describe() Reading {
 }
 
 // read decrypts every item, data key by data key.
-func (c *consumer) read(ctx context.Context, r *Reading, keys []dataKey, items []item, where string) {
+func (c *consumer) read(ctx context.Context, r *Reading, who identity, keys []dataKey, items []item, where string) {
 	for i, k := range keys {
 		var lost []string
 		why := ""
-		plain, openErr := c.open(ctx, k)
+		plain, openErr := c.service.open(ctx, who, k)
 		for n, it := range items {
 			if it.key != i {
 				continue
 			}
 			err := openErr
 			if err == nil {
-				_, err = unseal(plain, it.sealed, c.where(n))
+				_, err = unseal(plain, it.sealed, it.where)
 			}
 			if err == nil {
 				r.Read++

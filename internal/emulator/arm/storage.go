@@ -11,8 +11,12 @@ var storage = &kind{
 	word: "storage", path: "Microsoft.Storage/storageAccounts",
 	delay: 24 * time.Hour, bits: []int{2048, 3072, 4096},
 	puts: byLocation, patches: atOnce,
-	wants: func(id string, d document) (want, error) {
+	whole: [][]string{{"properties", "encryption"}},
+	wants: func(c *consumer, d document) (want, error) {
 		e := d.sub("properties", "encryption")
+		if e.sub("keyvaultproperties") != nil && e.text("keySource") == "" {
+			return want{}, badKey("properties.encryption.keySource is required.")
+		}
 		if !strings.EqualFold(e.text("keySource"), "Microsoft.Keyvault") {
 			return want{}, nil
 		}
@@ -21,7 +25,7 @@ var storage = &kind{
 		if err != nil {
 			return want{}, err
 		}
-		who, err := chosenIdentity(id, d, e.text("identity", "userAssignedIdentity"))
+		who, err := chosenIdentity(c, d, e.text("identity", "userAssignedIdentity"))
 		return want{key, key.version == "", who}, err
 	},
 	shows: func(c *consumer, d document) {
@@ -34,11 +38,12 @@ var storage = &kind{
 		at := func(value any, name string) { d.set(value, "properties", "encryption", "keyvaultproperties", name) }
 		at(c.active.String(), "currentVersionedKeyIdentifier")
 		at(timestamp(c.rotated), "lastKeyRotationTimestamp")
+		d.unset("properties", "encryption", "keyvaultproperties", "currentVersionedKeyExpirationTimestamp")
 		if !c.expires.IsZero() {
 			at(timestamp(c.expires), "currentVersionedKeyExpirationTimestamp")
 		}
 	},
-	keyPatch: func(k keyRef, _ bool) document {
+	keyPatch: func(_ *consumer, k keyRef, _ bool) document {
 		return document{"properties": document{"encryption": document{
 			"keySource":          "Microsoft.Keyvault",
 			"keyvaultproperties": document{"keyvaulturi": k.vault, "keyname": k.name, "keyversion": k.version},

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// subscription is the one listed subscription: the az command line asks for it when it
+// Subscription is the one listed subscription: the az command line asks for it when it
 // signs in. Resources can be created in any.
-const subscription = "00000000-0000-4000-8000-000000000000"
+const Subscription = "00000000-0000-4000-8000-000000000000"
 
 // asksForSubscriptions reports whether a path is that of the subscription list.
 func asksForSubscriptions(path string) bool {
@@ -19,7 +19,7 @@ func (s *Service) subscriptions(method string) (Response, error) {
 		return Response{}, notAllowed(method)
 	}
 	return Response{Status: http.StatusOK, Body: document{"value": []any{document{
-		"id": "/subscriptions/" + subscription, "subscriptionId": subscription, "tenantId": s.cfg.TenantID,
+		"id": "/subscriptions/" + Subscription, "subscriptionId": Subscription, "tenantId": s.cfg.TenantID,
 		"displayName": "keyvault-emulator", "state": "Enabled",
 	}}}}, nil
 }

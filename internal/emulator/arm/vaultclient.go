@@ -34,6 +34,9 @@ type token struct {
 
 // signIn gets an identity's token for an audience.
 func (s *Service) signIn(ctx context.Context, who identity, audience string) (token, error) {
+	if err := s.users.check(who); err != nil {
+		return token{}, err
+	}
 	q := url.Values{"api-version": {"2018-02-01"}, "resource": {audience}}
 	if who.clientID != "" {
 		q.Set("client_id", who.clientID)
@@ -47,7 +50,7 @@ func (s *Service) signIn(ctx context.Context, who identity, audience string) (to
 	}
 	r.Header.Set("Metadata", "true")
 	var t token
-	status, body, err := s.send(r)
+	status, body, _, err := s.send(r)
 	if err == nil && status != http.StatusOK {
 		err = fmt.Errorf("status %d: %s", status, body)
 	}
@@ -61,14 +64,14 @@ func (s *Service) signIn(ctx context.Context, who identity, audience string) (to
 	return t, nil
 }
 
-func (s *Service) send(r *http.Request) (status int, body []byte, err error) {
+func (s *Service) send(r *http.Request) (status int, body []byte, header http.Header, err error) {
 	resp, err := s.cfg.Client.Do(r)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, nil, err
 	}
 	defer resp.Body.Close()
 	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	return resp.StatusCode, body, err
+	return resp.StatusCode, body, resp.Header, err
 }
 
 // keyInfo is what a service reads of a key before it uses the key.
@@ -79,6 +82,7 @@ type keyInfo struct {
 	enabled       bool
 	expires       time.Time // zero: never
 	recoveryLevel string
+	region        string // of the vault; "": it does not say
 }
 
 // look reads a key version, the newest if k names none.
@@ -95,7 +99,8 @@ func (s *Service) look(ctx context.Context, who identity, k keyRef) (keyInfo, er
 			RecoveryLevel string `json:"recoveryLevel"`
 		} `json:"attributes"`
 	}
-	if err := s.call(ctx, who, http.MethodGet, k, "", nil, &b); err != nil {
+	header, err := s.call(ctx, who, http.MethodGet, k, "", nil, &b)
+	if err != nil {
 		return keyInfo{}, err
 	}
 	n, err := base64.RawURLEncoding.DecodeString(b.Key.N)
@@ -109,6 +114,7 @@ func (s *Service) look(ctx context.Context, who identity, k keyRef) (keyInfo, er
 	info := keyInfo{
 		version: found.version, kty: b.Key.Kty, bits: new(big.Int).SetBytes(n).BitLen(),
 		enabled: b.Attributes.Enabled, recoveryLevel: b.Attributes.RecoveryLevel,
+		region: header.Get("X-Ms-Keyvault-Region"),
 	}
 	if b.Attributes.Expires != 0 {
 		info.expires = time.Unix(b.Attributes.Expires, 0).UTC()
@@ -126,24 +132,24 @@ func (s *Service) transform(ctx context.Context, who identity, operation string,
 	var out struct {
 		Value string `json:"value"`
 	}
-	if err := s.call(ctx, who, http.MethodPost, k, operation, in, &out); err != nil {
+	if _, err := s.call(ctx, who, http.MethodPost, k, operation, in, &out); err != nil {
 		return nil, err
 	}
 	return base64.RawURLEncoding.DecodeString(out.Value)
 }
 
-// call does one operation on a key; "" reads it.
+// call does one operation on a key, "" reads it, and returns the answer's header.
 func (s *Service) call(ctx context.Context, who identity, method string, k keyRef, operation string,
-	in, out any) error {
+	in, out any) (http.Header, error) {
 	t, err := s.signIn(ctx, who, k.audience())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var body io.Reader
 	if in != nil {
 		text, err := json.Marshal(in)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		body = bytes.NewReader(text)
 	}
@@ -153,24 +159,24 @@ func (s *Service) call(ctx context.Context, who identity, method string, k keyRe
 	}
 	r, err := http.NewRequestWithContext(ctx, method, path+"?api-version="+vaultAPIVersion, body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r.Header.Set("Authorization", "Bearer "+t.AccessToken)
 	r.Header.Set("Content-Type", "application/json")
 	if operation == "" {
 		operation = "get"
 	}
-	status, answer, err := s.send(r)
+	status, answer, header, err := s.send(r)
 	if err != nil {
-		return fmt.Errorf("%s of %s: %w", operation, k, err)
+		return nil, fmt.Errorf("%s of %s: %w", operation, k, err)
 	}
 	if status != http.StatusOK {
-		return readVaultError(operation, k, status, answer)
+		return nil, readVaultError(operation, k, status, answer)
 	}
 	if err := json.Unmarshal(answer, out); err != nil {
-		return fmt.Errorf("%s of %s: reading the answer: %w", operation, k, err)
+		return nil, fmt.Errorf("%s of %s: reading the answer: %w", operation, k, err)
 	}
-	return nil
+	return header, nil
 }
 
 func readVaultError(operation string, k keyRef, status int, answer []byte) error {

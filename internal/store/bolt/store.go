@@ -179,7 +179,8 @@ func (s *Store) view(ctx context.Context, fn func(*bbolt.Tx) error) error {
 }
 
 // transact runs one write transaction. bbolt commits by writing its meta page and by nothing else, so after a failed
-// commit the head of the chain shows whether it can have happened.
+// commit the head of the chain shows whether it can have happened. It does not show that of a transaction that added no
+// entry (a ledger's): that one is in doubt.
 func (s *Store) transact(db *bbolt.DB, fn func(*bbolt.Tx) error) error {
 	tx, err := db.Begin(true)
 	if err != nil {
@@ -202,7 +203,7 @@ func (s *Store) transact(db *bbolt.DB, fn func(*bbolt.Tx) error) error {
 		found, _ = head(tx)
 		return nil
 	})
-	if err == nil && found == before {
+	if err == nil && found == before && wanted > before {
 		return &WriteError{Path: s.path, Err: failed, class: key.Retry}
 	}
 	s.setHead(found, true)

@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -47,15 +48,15 @@ func (s *Store) Audit(ctx context.Context, from uint64, fn func(chain.Linked) er
 const maxFindings = 20
 
 // Verify walks the whole chain and every record: each entry must follow the one before it and match its hash, and
-// each record must be exactly the one that was saved with the last entry about it. The report has what is wrong; the
-// error says what could not be read at all.
+// each record must be exactly the one that was saved with the last entry about it. Ledgers are not in the chain: each
+// must match its own checksum. The report has what is wrong; the error says what could not be read at all.
 func (s *Store) Verify(ctx context.Context) (chain.Report, error) {
 	v := verifier{covered: map[string]coverage{}}
 	err := s.view(ctx, func(tx *bbolt.Tx) error {
 		if err := v.walkChain(ctx, tx); err != nil {
 			return err
 		}
-		return v.walkRecords(tx)
+		return errors.Join(v.walkRecords(tx), v.walkLedgers(tx))
 	})
 	return v.report, err
 }

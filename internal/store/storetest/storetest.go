@@ -31,6 +31,8 @@ type Backend interface {
 	Audit(ctx context.Context, from uint64, fn func(chain.Linked) error) error
 	Recent(ctx context.Context, n int) ([]chain.Linked, error)
 	Verify(ctx context.Context) (chain.Report, error)
+	LoadLedger(ctx context.Context, name string) ([]byte, error)
+	SaveLedger(ctx context.Context, name string, blob []byte) error
 }
 
 // Opened is an empty backend.
@@ -60,6 +62,10 @@ func Run(t *testing.T, open func(t *testing.T) Opened) {
 		"the record of a vault is kept as that of a key": vaultRoundTrip,
 		"a vault's stale revision conflicts":             vaultConflict,
 		"a vault and a key do not share a record":        vaultApart,
+
+		"a ledger is kept as it was saved last":    ledger,
+		"a ledger is unknown to chain and records": ledgerApart,
+		"a ledger that is too large is refused":    ledgerBound,
 
 		"entries have numbers without gaps and are linked":    chained,
 		"the last entry of a change covers its record":        covered,

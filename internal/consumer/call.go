@@ -1,0 +1,56 @@
+package consumer
+
+import (
+	"context"
+
+	"github.com/keyd-project/keyd/internal/service"
+)
+
+// operation is one kind of call.
+type operation struct {
+	name  string // metric label
+	words string // for error texts
+}
+
+var (
+	opGet           = operation{"get", "look at it"}
+	opChildren      = operation{"list_children", "list what belongs to it"}
+	opSearch        = operation{"search", "search by Azure Resource Graph"}
+	opPermissions   = operation{"list_permissions", "list what keyd may do there"}
+	opSubscriptions = operation{"list_subscriptions", "list the subscriptions that keyd may see"}
+)
+
+// call is one operation, on one resource or on none. It travels in the context, where the policies of the pipeline find
+// it.
+type call struct {
+	op   operation
+	id   string // of the resource; "": none
+	part string // of the resource, in words: "encryption scopes"; "": the resource itself
+}
+
+// about names the resource for people: "storage account stcmkdemo".
+func (k call) about() string {
+	if k.id == "" {
+		return "Azure"
+	}
+	return nameOf(k.id)
+}
+
+// nameOf names a resource for people: "storage account stcmkdemo".
+func nameOf(id string) string {
+	if s, ok := service.Of(id); ok {
+		return s.Name + " " + service.NameOf(id)
+	}
+	return id
+}
+
+type callKey struct{}
+
+func withCall(ctx context.Context, k call) context.Context {
+	return context.WithValue(ctx, callKey{}, k)
+}
+
+func callOf(ctx context.Context) call {
+	k, _ := ctx.Value(callKey{}).(call)
+	return k
+}

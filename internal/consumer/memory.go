@@ -1,0 +1,172 @@
+package consumer
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/service"
+)
+
+// memory is what keyd remembers of the consumers of one key. Without it a restart would forget since when a consumer
+// uses its version, and who was found once.
+type memory struct {
+	Standings map[string]*standing  `json:"standings,omitempty"` // by resource and key
+	Found     map[string]*foundOnce `json:"found,omitempty"`     // by id in lower case
+	changed   bool
+}
+
+// standing is which version a consumer uses, and which it left.
+type standing struct {
+	Version string               `json:"version,omitempty"` // "": not shown at the last look
+	First   time.Time            `json:"first"`             // the first look that showed it
+	Before  time.Time            `json:"before,omitzero"`   // the last look before that; zero: there was none
+	Left    map[string]time.Time `json:"left,omitempty"`    // when it was first seen on another version
+	last    time.Time            // the last look that showed the version, since this start of keyd
+}
+
+// foundOnce is a resource that a search found under the key.
+type foundOnce struct {
+	ID   string    `json:"id"`
+	Seen time.Time `json:"seen"` // the last time, or up to a day earlier
+}
+
+func readMemory(blob []byte) (*memory, error) {
+	m := &memory{}
+	if len(blob) > 0 {
+		if err := json.Unmarshal(blob, m); err != nil {
+			return nil, fmt.Errorf("read what keyd remembers of consumers: %w", err)
+		}
+	}
+	if m.Standings == nil {
+		m.Standings = map[string]*standing{}
+	}
+	if m.Found == nil {
+		m.Found = map[string]*foundOnce{}
+	}
+	return m, nil
+}
+
+// date gives each consumer the times since when it uses its version and since when it has left others. now is when the
+// look ended: what it showed may have begun no later.
+func (m *memory) date(u *record.Usage, now time.Time) {
+	places := map[string]int{}
+	for i := range u.Consumers {
+		c := &u.Consumers[i]
+		place := strings.ToLower(c.ID + " " + c.Vault + "/keys/" + c.Key)
+		if places[place]++; places[place] > 1 { // a namespace can have one key twice, at two versions
+			place = fmt.Sprintf("%s %d", place, places[place])
+		}
+		if c.Err == nil {
+			m.dateOne(place, c, now)
+		}
+	}
+}
+
+func (m *memory) dateOne(place string, c *record.ConsumerSeen, now time.Time) {
+	s, known := m.Standings[place]
+	if !known {
+		if c.Uses == "" {
+			return
+		}
+		s = &standing{Version: c.Uses, First: now}
+		m.Standings[place], m.changed = s, true
+	}
+	if c.Uses != s.Version {
+		s.move(c.Uses, now)
+		m.changed = true
+	}
+	s.last = now
+	c.Left = s.left()
+	if c.Uses == "" {
+		c.Since = time.Time{}
+		return
+	}
+	// What the service says counts if it can be true: not in the future, and not before keyd saw another version there.
+	if c.Since.IsZero() || c.Since.After(now) || c.Since.Before(s.Before) {
+		c.Since = s.First
+	}
+}
+
+// move notes that a consumer shows another version.
+func (s *standing) move(to string, now time.Time) {
+	if s.Left == nil {
+		s.Left = map[string]time.Time{}
+	}
+	if s.Version != "" && to != "" {
+		s.Left[s.Version] = now
+	}
+	delete(s.Left, to)
+	s.Before = s.last
+	if s.last.IsZero() { // keyd was started since
+		s.Before = s.First
+	}
+	s.Version, s.First = to, now
+}
+
+func (s *standing) left() map[string]time.Time {
+	if len(s.Left) == 0 {
+		return nil
+	}
+	left := make(map[string]time.Time, len(s.Left))
+	for version, at := range s.Left {
+		left[version] = at
+	}
+	return left
+}
+
+// remember notes who was found now, and forgets who no longer counts.
+func (m *memory) remember(p key.Policy, all []*target, at time.Time) {
+	for _, t := range all {
+		name := strings.ToLower(t.id)
+		switch known := m.Found[name]; {
+		case t.configured:
+		case t.concerns(p) || t.hidden(p, at):
+			if known == nil || at.Sub(known.Seen) > day {
+				m.Found[name], m.changed = &foundOnce{t.id, at}, true
+			}
+		case known != nil && !known.counts(p, at):
+			delete(m.Found, name)
+			m.changed = true
+		}
+	}
+}
+
+// earlier lists who was found.
+func (m *memory) earlier() (all []foundOnce) {
+	for _, f := range m.Found {
+		all = append(all, *f)
+	}
+	return all
+}
+
+const (
+	day = 24 * time.Hour
+	// remembered is how long a resource that was found once counts after it left the key or vanished. A deleted storage
+	// account can be restored for 14 days.
+	remembered = 30 * day
+)
+
+// counts reports whether a resource still counts that was found once, and is found no more. One that keeps backups
+// counts as long as the retire rule says that backups are kept, and for ever if it does not.
+func (f foundOnce) counts(p key.Policy, at time.Time) bool {
+	keep := remembered + day
+	if s, _ := service.Of(f.ID); s.Backups {
+		if p.Retire.Backups == 0 {
+			return true
+		}
+		keep = max(keep, p.Retire.Backups+day)
+	}
+	return at.Before(f.Seen.Add(keep))
+}
+
+// left says why a resource counts that is no longer set to the key.
+func (f foundOnce) left() error {
+	return trouble(f.ID, "it counts as a user of every version until its backups can need none: see retire.backups",
+		"it was set to the key until %s, and is not now", f.Seen.UTC().Format(time.DateOnly))
+}
+
+func (m *memory) blob() ([]byte, error) { return json.Marshal(m) }

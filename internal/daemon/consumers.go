@@ -1,0 +1,41 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/consumer"
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// makeConsumers makes the watcher of those who use the keys, and what reads the vaults' logs.
+func (d *Daemon) makeConsumers() {
+	policies := func() []key.Policy { return d.config().Policies }
+	d.budget = consumer.NewBudget(consumer.CallsPerSecond, consumer.CallsAtOnce)
+	d.consumersSeen = consumer.NewMetrics(d.reg)
+	d.logs = consumer.NewEvidence(consumer.EvidenceConfig{
+		Client: d.logReader, Ledgers: d.store, Keys: policies, Clock: time.Now, Logger: d.log,
+	})
+	d.consumers = consumer.NewWatcher(consumer.Config{
+		Policies: policies, Logs: d.logs.Logs, Ledgers: d.store, Clock: time.Now, Logger: d.log,
+	})
+}
+
+// logReader is the client of the present configuration.
+func (d *Daemon) logReader() *consumer.LogClient {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.logClient
+}
+
+// keepEvidence reads the vaults' logs until it is told to stop. By then nobody must call a vault any more, so that
+// every call of keyd's is saved as its own.
+func (d *Daemon) keepEvidence(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = d.logs.Run(ctx)
+	}()
+	return func() { cancel(); <-done }
+}

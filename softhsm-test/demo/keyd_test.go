@@ -1,0 +1,29 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// On a busy machine a short demo ends while keyd is still being started.
+func TestAKeydThatHadNotBegunNeedNotEndCleanly(t *testing.T) {
+	for log, clean := range map[string]bool{"": true, `{"msg":"starting"}`: false} {
+		w := &world{dir: t.TempDir()}
+		if err := os.WriteFile(filepath.Join(w.dir, "keyd.log"), []byte(log), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		k := &keyd{world: w, cmd: exec.Command("sleep", "60"), ended: make(chan struct{})}
+		if err := k.cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			k.err = k.cmd.Wait()
+			close(k.ended)
+		}()
+		if err := k.stop(false, nil); (err == nil) != clean {
+			t.Errorf("after the log %q the end is %v", log, err)
+		}
+	}
+}
