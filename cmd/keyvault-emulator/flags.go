@@ -132,7 +132,8 @@ func (x *serviceFlags) register(cmd *cobra.Command) {
 	f.BoolVar(&x.resourceRoles, "resource-roles", false,
 		"make Resource Manager, Resource Graph and Log Analytics ask for roles; by default everyone may do everything")
 	f.StringArrayVar(&x.azureRoles, "azure-role", nil,
-		"assign an Azure role at any scope, as `PRINCIPAL:ROLE:SCOPE`, such as ID:Reader:/subscriptions/…; repeatable")
+		"assign an Azure role at any scope, as `PRINCIPAL:ROLE:SCOPE`, such as ID:Reader:/subscriptions/…; "+
+			"repeatable")
 	f.StringVar(&x.identityListen, "identity-listen", "",
 		"loopback `address` of the identity endpoints of App Service and Arc; none when empty")
 	f.StringVar(&x.arcDir, "arc-key-dir", "",

@@ -53,7 +53,8 @@ func groups() []group {
 				"certificate", "token-lifetime"}},
 		{"Services that encrypt under a key", []string{"consumer", "consumer-speed"}},
 		{"How the service behaves", []string{"deletion-delay", "replication-delay", "service-limits",
-			"subscription", "hsm-without-date", "key-list", "attestation-firmware", "log-delay", "clock-skew", "strict-der"}},
+			"subscription", "hsm-without-date", "key-list", "attestation-firmware", "log-delay",
+			"clock-skew", "strict-der"}},
 		{"Faults", []string{"fail"}},
 		{"Other", []string{"verbose", "help"}},
 	}

@@ -273,7 +273,7 @@ func TestEveryConsumerReadsEverythingItEverWrote(t *testing.T) {
 		e.wait("the new vault has every generation that is not retired", func(_ status.Snapshot, k status.Key) bool {
 			return k.State == status.StateOK && len(e.versions("mhsm")) == 4
 		})
-		e.add("mhsm", "storage=mst", "storage=mst-pinned@", "cosmos=mdb", "disk=mdes", "disk=mdes-pinned@", "ai=mai")
+		e.add("mhsm", "storage=mst", "storage=mst-pinned@", "cosmos=mdb", "disk=mdes", "disk=mdes-pinned@", "acr=mcr")
 		e.must("rotate", "--now", keyName, "--reason", "drill", "--timeout", "80s")
 		e.waitGeneration(6)
 		e.waitFollowed()

@@ -101,7 +101,8 @@ func (s *Service) unassign(which func(assignment) bool) bool {
 func (s *Service) Deny(d DenyAssignment) {
 	s.directory.mu.Lock()
 	defer s.directory.mu.Unlock()
-	s.directory.denials = slices.DeleteFunc(s.directory.denials, func(o DenyAssignment) bool { return o.Name == d.Name })
+	same := func(o DenyAssignment) bool { return o.Name == d.Name }
+	s.directory.denials = slices.DeleteFunc(s.directory.denials, same)
 	if len(d.Actions)+len(d.DataActions) > 0 {
 		s.directory.denials = append(s.directory.denials, d)
 	}

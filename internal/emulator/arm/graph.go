@@ -90,7 +90,8 @@ func GraphQuota(left int) map[string]string {
 
 func badGraph(code, message string) error {
 	return &Error{Status: http.StatusBadRequest, Code: "BadRequest",
-		Message: "Please provide below info when asking for support.", Details: []Detail{{Code: code, Message: message}}}
+		Message: "Please provide below info when asking for support.",
+		Details: []Detail{{Code: code, Message: message}}}
 }
 
 // indexed are the resources whose properties contain a text, except child resources, which are not in the index.

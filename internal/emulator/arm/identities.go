@@ -12,8 +12,8 @@ import (
 
 const userIdentityPath = "Microsoft.ManagedIdentity/userAssignedIdentities"
 
-// userIdentities are the user-assigned identities. One that a resource is given exists from then on: nobody need make it
-// first. One that was deleted cannot sign in any more.
+// userIdentities are the user-assigned identities. One that a resource is given exists from then on: nobody need make
+// it first. One that was deleted cannot sign in any more.
 type userIdentities struct {
 	mu      sync.Mutex
 	known   map[string]userIdentity // by lower-case id
