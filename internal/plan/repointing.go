@@ -54,13 +54,21 @@ func (in Input) repoint(id string) (Step, bool) {
 	if in.Record.Stage(in.Policy).Phase != record.Finished {
 		return Step{}, false
 	}
-	seen, ok := in.Seen.Usage.Consumer(id)
 	if since := later(in.Record.Latest().Finished, in.Record.LastRepoint); !in.Seen.Usage.At.After(since) {
 		// What was seen before the rotation, or before the last move, does not show who is left behind.
 		return in.awaitUsers(fmt.Sprintf("keyd looks again which version consumer %s uses", id))
 	}
+	for _, seen := range in.Seen.Usage.Of(id) {
+		if s, ok := in.repointFrom(seen); ok {
+			return s, true
+		}
+	}
+	return Step{}, false
+}
+
+func (in Input) repointFrom(seen record.ConsumerSeen) (Step, bool) {
 	vault, ours := in.Policy.Vault(seen.Vault)
-	if !ok || seen.Err != nil || !ours || !strings.EqualFold(seen.Key, in.Policy.Key) || seen.Asked == "" {
+	if seen.Err != nil || !ours || !strings.EqualFold(seen.Key, in.Policy.Key) || seen.Asked == "" {
 		return Step{}, false
 	}
 	v := visible{vault, in.shown(vault)}
@@ -72,27 +80,51 @@ func (in Input) repoint(id string) (Step, bool) {
 		return Step{}, false
 	}
 	return Step{Kind: Repoint, Generation: last.Generation.Number, Vault: vault.URL, Version: v.seen.Newest,
-		Consumer: seen.ID, Why: fmt.Sprintf("it is set to version %s, and does not follow by itself", seen.Asked)}, true
+		Consumer: seen.ID, From: seen.Asked,
+		Why: fmt.Sprintf("it is set to version %s, and does not follow by itself", seen.Asked)}, true
 }
 
 // openRepointing settles a repointing by what the consumer shows. What nobody can see holds up nothing but the next
 // repointing.
 func (in Input) openRepointing(open record.Repointing) (Step, bool) {
 	s := Step{Vault: open.Vault, Version: open.Version, Consumer: open.Consumer}
-	usage := in.Seen.Usage
-	c, found := usage.Consumer(open.Consumer)
-	shown := usage.At.After(open.At) && usage.Err == nil && found && c.Err == nil
+	moved, set, shown := in.whereIs(open)
 	switch {
-	case shown && sameID(c.Asked, open.Version):
+	case moved:
 		s.Kind, s.Why = RepointDone, "the consumer shows the version"
 	case shown && !near(in.Now, open.At, RepointTime):
-		s.Kind, s.Why = RepointFailed, fmt.Sprintf("it still shows version %q after %s", c.Asked, RepointTime)
+		s.Kind, s.Why = RepointFailed, fmt.Sprintf("after %s it still shows %s", RepointTime, set)
 	case !near(in.Now, open.At, repointUnseen):
 		s.Kind, s.Why = RepointFailed, fmt.Sprintf("keyd could not see what came of it for %s", repointUnseen)
 	default:
 		return in.awaitUsers(fmt.Sprintf("keyd moves consumer %s to version %s", open.Consumer, open.Version))
 	}
 	return s, true
+}
+
+// whereIs says whether a consumer uses the version to which keyd moves it, and what it is set to in that vault. shown is
+// false if nobody has seen it since.
+func (in Input) whereIs(open record.Repointing) (moved bool, set string, shown bool) {
+	usage := in.Seen.Usage
+	if !usage.At.After(open.At) || usage.Err != nil {
+		return false, "", false
+	}
+	set, behind := "no version of the key", false
+	for _, c := range usage.Of(open.Consumer) {
+		if c.Err != nil {
+			return false, "", false
+		}
+		if shown = true; c.Vault != open.Vault || c.Asked == "" {
+			continue
+		}
+		set = fmt.Sprintf("version %q", c.Asked)
+		if c.Uses == "" {
+			set += ", and not that it uses it"
+		}
+		behind = behind || sameID(c.Asked, open.From)
+		moved = moved || (sameID(c.Asked, open.Version) && sameID(c.Uses, open.Version))
+	}
+	return moved && !behind, set, shown
 }
 
 // awaitUsers waits for another look at those who use the key, which keyd does not make more often than every minute.

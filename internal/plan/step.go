@@ -81,6 +81,7 @@ type Step struct {
 	// AsksUsers, of Idle and Wait: only another look at those who use the key can show that the wait is over.
 	AsksUsers bool
 	Consumer  string // resource id, of Repoint
+	From      string // the version that it is set to, of Repoint
 }
 
 // Acts reports whether the step changes anything.

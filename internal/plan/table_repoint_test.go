@@ -99,6 +99,14 @@ func repointing() []example {
 				wait(time.Minute).
 				lookedAgain(),
 			by("repointing", plan.RepointDone, "shows the version").in(weu).ofVersion(2).user(aiID)},
+		{"Not while it shows the version and does not use it yet.",
+			monthIn(weu, but(pinned(aiID, 2), func(c *record.ConsumerSeen) { c.Uses = "" })).moved().moving(aiID, 1, 2).
+				wait(time.Minute).lookedAgain(), wait("keyd moves consumer")},
+		{"A consumer with several keys is moved for each that is behind.",
+			monthIn(weu, pinned(hubsID, 2), pinned(hubsID, 1)).moved(), move(hubsID)},
+		{"And has moved once none of them shows the old version.",
+			monthIn(weu, pinned(hubsID, 2), pinned(hubsID, 1)).moved().moving(hubsID, 1, 2).wait(time.Minute).
+				lookedAgain(), wait("keyd moves consumer")},
 		{"A look from before proves nothing.",
 			monthIn(weu, pinned(aiID, 2)).moved().moving(aiID, 1, 2).wait(time.Minute), wait("keyd moves consumer")},
 		{"It may take half an hour to show.",

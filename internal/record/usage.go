@@ -42,14 +42,14 @@ type ConsumerSeen struct {
 	Callers []string
 }
 
-// Consumer returns what was seen of a consumer by its resource id; ok is false if the look does not show it.
-func (u Usage) Consumer(id string) (c ConsumerSeen, ok bool) {
+// Of lists what was seen of one resource: it can have several keys.
+func (u Usage) Of(id string) (all []ConsumerSeen) {
 	for _, c := range u.Consumers {
 		if strings.EqualFold(c.ID, id) {
-			return c, true
+			all = append(all, c)
 		}
 	}
-	return ConsumerSeen{}, false
+	return all
 }
 
 // OwnKey stands in the place of a key's name where a resource is set to a key of the service's own. No key in a vault

@@ -79,9 +79,8 @@ func (r *Rotator) repoint(ctx context.Context, a act) (record.Record, error) {
 	if r.Repoint == nil {
 		return a.rec, errors.New("this process moves no consumers")
 	}
-	seen, _ := a.seen.Usage.Consumer(a.step.Consumer)
 	vault, _ := a.policy.Vault(a.step.Vault)
-	m := Move{Consumer: a.step.Consumer, Vault: vault, Key: a.policy.Key, From: seen.Asked, Version: a.step.Version}
+	m := Move{Consumer: a.step.Consumer, Vault: vault, Key: a.policy.Key, From: a.step.From, Version: a.step.Version}
 	if err := a.rec.BeginRepoint(record.Repointing{Consumer: m.Consumer, Vault: vault.URL, From: m.From,
 		Version: m.Version, At: r.now()}); err != nil {
 		return a.rec, err
@@ -142,4 +141,3 @@ func repointFields(x *record.Repointing, more map[string]string) map[string]stri
 	return withFields(map[string]string{"consumer": x.Consumer, "vault": x.Vault, "from": x.From,
 		"version": x.Version}, more)
 }
-
