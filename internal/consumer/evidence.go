@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -161,6 +162,8 @@ func (k *vaultLog) fresh(now time.Time, back time.Duration) bool {
 	age := now.Sub(k.tried)
 	switch {
 	case age < 0: // the clock was put back
+		return false
+	case errors.Is(k.err, errNoOwnCall): // nobody was asked
 		return false
 	case k.err != nil:
 		return age < logAgain

@@ -56,6 +56,11 @@ func TestBeforeItsFirstCallKeydSeesNothing(t *testing.T) {
 	if s.Err == nil || !strings.Contains(s.Err.Error(), "since its start") || len(b.queries) != 0 {
 		t.Errorf("%v after %d queries", s.Err, len(b.queries))
 	}
+	b.proof(logV2)
+	b.asked(t, 24*time.Hour)
+	if len(b.queries) == 0 {
+		t.Error("after the first call keyd does not read")
+	}
 }
 
 func TestAnOldLedgerThatIsPutBackShowsAGap(t *testing.T) {

@@ -85,7 +85,7 @@ func (c *LogClient) rows(ctx context.Context, workspace string, form logForm, fr
 func (c *LogClient) query(ctx context.Context, workspace string, form logForm, from, to time.Time) ([]logRow, error) {
 	fail := func(err error) error { return failLog(workspace, form, err) }
 	if !isGUID(workspace) {
-		return nil, fail(badLogf("%q is not the id of a workspace", workspace))
+		return nil, fail(badAnswerf("%q is not the id of a workspace", workspace))
 	}
 	req, err := runtime.NewRequest(ctx, http.MethodPost, c.endpoint+"/v1/workspaces/"+workspace+"/query")
 	if err != nil {
@@ -160,16 +160,7 @@ func (b *logBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if b.left -= n; b.left < 0 {
 		b.left = 0
-		return n, lastingLogError{errLogTooMuch}
+		return n, final{errLogTooMuch}
 	}
 	return n, err
 }
-
-// lastingLogError keeps the SDK from repeating a query whose answer stays the same.
-type lastingLogError struct{ error }
-
-// NonRetriable marks the error for azcore's retry policy.
-func (lastingLogError) NonRetriable() {}
-
-// Unwrap returns the error itself.
-func (e lastingLogError) Unwrap() error { return e.error }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"unicode"
 
 	"github.com/keyd-project/keyd/internal/vault"
 )
@@ -27,7 +26,7 @@ func (e *LogError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "ask the workspace %s for the vault's audit log: ", e.Workspace)
 	if e.Status == 0 {
-		b.WriteString(logLine(e.err.Error()))
+		b.WriteString(vault.OneLine(e.err.Error()))
 	} else {
 		fmt.Fprintf(&b, "HTTP %d", e.Status)
 		if e.Code != "" {
@@ -52,13 +51,6 @@ var (
 	// errNoLogTable: the workspace has no table of this form, so no vault sends its log there in this form.
 	errNoLogTable = errors.New("the workspace has no such table")
 )
-
-// badLog is a complete answer that makes no sense.
-type badLog struct{ what string }
-
-func (e *badLog) Error() string { return "the answer makes no sense: " + e.what }
-
-func badLogf(format string, args ...any) error { return &badLog{fmt.Sprintf(format, args...)} }
 
 // logFault is an error as Log Analytics writes it (OneAPI).
 type logFault struct {
@@ -90,7 +82,7 @@ func (f logFault) says() string {
 			said = append(said, f.Message)
 		}
 	})
-	return logLine(strings.Join(said, ": "))
+	return vault.OneLine(strings.Join(said, ": "))
 }
 
 // cause tells the faults apart that keyd has an answer to; nil for the others.
@@ -100,7 +92,8 @@ func (f logFault) cause() error {
 		switch {
 		case strings.Contains(f.Message, "Failed to resolve"): // a table, or a column that comes with the first row
 			found = errNoLogTable
-		case strings.Contains(f.Message, "E_QUERY_RESULT_SET_TOO_LARGE"),
+		case f.Code == "-2133196797", // 0x80DA0003, E_QUERY_RESULT_SET_TOO_LARGE
+			strings.Contains(f.Message, "E_QUERY_RESULT_SET_TOO_LARGE"),
 			strings.Contains(f.Message, "80DA0003"), f.Code == "ResponsePayloadTooLarge":
 			found = errLogTooMuch
 		}
@@ -117,7 +110,8 @@ func refusedLog(resp *http.Response, body []byte) error {
 		wire.Error = logFault{}
 	}
 	return &LogError{
-		Status: resp.StatusCode, Code: logLine(wire.Error.Code), Message: wire.Error.says(), err: wire.Error.cause(),
+		Status: resp.StatusCode, Code: vault.OneLine(wire.Error.Code), Message: wire.Error.says(),
+		err: wire.Error.cause(),
 	}
 }
 
@@ -127,7 +121,7 @@ func partialLog(f logFault) error {
 		return cause
 	}
 	return &LogError{
-		Status: http.StatusOK, Code: logLine(f.Code), Message: f.says(),
+		Status: http.StatusOK, Code: vault.OneLine(f.Code), Message: f.says(),
 		Hint: "the answer is incomplete, so keyd does not use it, and asks again by itself",
 	}
 }
@@ -147,7 +141,7 @@ func failLog(workspace string, form logForm, err error) error {
 
 // hint says what an operator can do about e; "" if keyd knows no advice.
 func (e *LogError) hint(form logForm) string {
-	bad := new(badLog)
+	bad := new(badAnswer)
 	switch {
 	case errors.Is(e.err, errNoLogTable):
 		return "the table " + form.table + " comes with the first log that a vault sends in this form"
@@ -188,24 +182,4 @@ func noVaultLog(workspace string) error {
 			"--resource VAULT_ID --workspace WORKSPACE_RESOURCE_ID " +
 			`--logs '[{"category":"AuditEvent","enabled":true}]' --export-to-resource-specific true`,
 	}
-}
-
-const longestLogLine = 400 // characters
-
-// logLine makes text from outside safe for one line.
-func logLine(s string) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsSpace(r):
-			return ' '
-		case !unicode.IsPrint(r):
-			return -1
-		}
-		return r
-	}, s)
-	s = strings.Join(strings.Fields(s), " ")
-	if runes := []rune(s); len(runes) > longestLogLine {
-		s = string(runes[:longestLogLine]) + "…"
-	}
-	return s
 }

@@ -71,13 +71,13 @@ func (f logForm) parse(body []byte, from, to time.Time) ([]logRow, error) {
 		Error  *logFault  `json:"error"`
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, badLogf("%v", err)
+		return nil, badAnswerf("%v", err)
 	}
 	if answer.Error != nil {
 		return nil, partialLog(*answer.Error)
 	}
 	if len(answer.Tables) != 1 || answer.Tables[0].Name != "PrimaryResult" {
-		return nil, badLogf("it has not exactly one table PrimaryResult")
+		return nil, badAnswerf("it has not exactly one table PrimaryResult")
 	}
 	table := answer.Tables[0]
 	if len(table.Rows) >= mostLogRows {
@@ -91,11 +91,11 @@ func (f logForm) parse(body []byte, from, to time.Time) ([]logRow, error) {
 	for _, cells := range table.Rows {
 		r := logReader{column: column, cells: cells}
 		if len(cells) != len(table.Columns) {
-			return nil, badLogf("a row has %d cells and not %d", len(cells), len(table.Columns))
+			return nil, badAnswerf("a row has %d cells and not %d", len(cells), len(table.Columns))
 		}
 		row := f.row(&r)
 		if r.err == nil && (row.at.Before(from) || !row.at.Before(to)) {
-			r.err = badLogf("a row of %s is outside the time that keyd asked for", row.at.Format(time.RFC3339))
+			r.err = badAnswerf("a row of %s is outside the time that keyd asked for", row.at.Format(time.RFC3339))
 		}
 		if r.err != nil {
 			return nil, r.err
@@ -184,11 +184,11 @@ type logReader struct {
 func (r *logReader) cell(name string, into any) {
 	i, ok := r.column[name]
 	if !ok {
-		r.fail(badLogf("the column %s is missing", name))
+		r.fail(badAnswerf("the column %s is missing", name))
 		return
 	}
 	if err := json.Unmarshal(r.cells[i], into); err != nil {
-		r.fail(badLogf("column %s: %v", name, err))
+		r.fail(badAnswerf("column %s: %v", name, err))
 	}
 }
 
@@ -213,7 +213,7 @@ func (r *logReader) number(name string) (n float64) {
 func (r *logReader) time(name string) (t time.Time) {
 	r.cell(name, &t)
 	if t.IsZero() {
-		r.fail(badLogf("a row has no %s", name))
+		r.fail(badAnswerf("a row has no %s", name))
 	}
 	return t.UTC()
 }
@@ -237,7 +237,7 @@ func (r *logReader) objectID(name string) string {
 		} `json:"claim"`
 	}
 	if err := json.Unmarshal(raw, &identity); err != nil {
-		r.fail(badLogf("column %s: %v", name, err))
+		r.fail(badAnswerf("column %s: %v", name, err))
 	}
 	if identity.Claim.OID == "" {
 		return identity.Claim.Long

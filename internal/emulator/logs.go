@@ -153,7 +153,7 @@ func (a audited) uri() string {
 // correlation is the client's request id, if it is a GUID: that is what Microsoft documents. Without one, it is the
 // service's own.
 func (a audited) correlation() string {
-	if subscriptionID.MatchString(a.ClientRequestID) {
+	if guidForm.MatchString(a.ClientRequestID) {
 		return a.ClientRequestID
 	}
 	return identityOf("", "request "+strconv.FormatUint(a.number, 10), "")

@@ -33,8 +33,9 @@ func TestPermissionsAreThoseOfTheCallersRoles(t *testing.T) {
 	if status, text := reader.do("GET", path, ""); status != 403 {
 		t.Errorf("without a role: %d %s", status, text)
 	}
-	must(t, s.Consumers().Assign(arm.RoleAssignment{Principal: id, Role: "Reader", Scope: scope + "/resourceGroups/rg"}))
-	if got := reader.actions(scope + "/resourceGroups/rg"); !slices.Equal(got, []string{"*/read"}) {
+	const below = scope + "/resourceGroups/rg"
+	must(t, s.Consumers().Assign(arm.RoleAssignment{Principal: id, Role: "Reader", Scope: below}))
+	if got := reader.actions(below); !slices.Equal(got, []string{"*/read"}) {
 		t.Errorf("in the resource group: %q", got)
 	}
 	if status, _ := reader.do("GET", path, ""); status != 403 {

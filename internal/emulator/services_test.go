@@ -284,3 +284,32 @@ func namespacesHaveUpToThreeKeys(t *testing.T) {
 		t.Errorf("consumers: %v", names)
 	}
 }
+
+func TestAConsumerLagsAndLies(t *testing.T) {
+	s := newEstate(t, emulator.Options{AdminListen: "127.0.0.1:0"})
+	v1 := s.rotate()
+	s.make("storage=st,key=KEY", "sql=sql,key=KEY")
+	s.write("st", "sql")
+	order := func(path string, want int) {
+		t.Helper()
+		if status, text := adminCall(t, s.Emulator, "POST", "/consumers/"+path, ""); status != want {
+			t.Errorf("%s: %d %s", path, status, text)
+		}
+	}
+	order("st/pause", 204)
+	v2 := s.rotate()
+	s.later(48 * time.Hour)
+	s.wantInUse(map[string]string{"st": v1, "sql": v2})
+	order("st/claim?version="+v2, 204)
+	order("sql/claim?version="+v1, 204)
+	g := newGeneric(t, s.Emulator)
+	g.wantShown(s.report("st").ID, `"currentVersionedKeyIdentifier":"`+cmkURL+"/"+v2)
+	g.wantShown(s.report("sql").ID+"/encryptionProtector/current", `"uri":"`+cmkURL+"/"+v1)
+	s.wantInUse(map[string]string{"st": v1, "sql": v2})
+	order("st/pause?off=true", 204)
+	order("st/claim", 204)
+	s.later(24 * time.Hour)
+	s.wantInUse(map[string]string{"st": v2})
+	order("none/pause", 404)
+	order("none/claim", 404)
+}

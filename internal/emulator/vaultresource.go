@@ -13,12 +13,12 @@ import (
 // judge says what Azure's roles say of a data action at a scope.
 type judge func(principal, action, scope string) arm.Verdict
 
-var subscriptionID = regexp.MustCompile(`(?i)^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+var guidForm = regexp.MustCompile(`(?i)^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
 // ResourceID is the vault's id in Resource Manager.
 func (v *Vault) ResourceID() string {
 	subscription := v.config.Subscription
-	if !subscriptionID.MatchString(subscription) {
+	if !guidForm.MatchString(subscription) {
 		subscription = arm.Subscription
 	}
 	return "/subscriptions/" + subscription + "/resourceGroups/emulator/providers/" + v.resourceType() + "/" + v.name()

@@ -52,37 +52,54 @@ type userPlaces struct {
 
 var errNoPlace = errors.New("the user has too many connections")
 
-// take waits for a place of the user, and returns how to give it back. errNoPlace: too many wait already.
+// take waits for a place of the user, and returns how to give it back. errNoPlace: too many wait already. After ctx has
+// ended there is none.
 func (p *places) take(ctx context.Context, uid int) (leave func(), err error) {
-	u, err := p.queue(uid)
-	if err != nil {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	u := p.of(uid)
+	leave = func() { <-u.served }
+	select {
+	case u.served <- struct{}{}: // a free one counts for nobody as waiting
+		return leave, nil
+	default:
+	}
+	if err := p.queue(u); err != nil {
 		return nil, err
 	}
 	defer p.unqueue(u)
 	select {
 	case u.served <- struct{}{}:
-		return func() { <-u.served }, nil
+		return leave, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
-func (p *places) queue(uid int) (*userPlaces, error) {
+// of returns the places of a user. Only users that may connect come here, so they are few.
+func (p *places) of(uid int) *userPlaces {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.held == nil {
 		p.held = map[int]*userPlaces{}
 	}
 	u := p.held[uid]
-	if u == nil { // only users that may connect come here, so they are few
+	if u == nil {
 		u = &userPlaces{served: make(chan struct{}, maxConns)}
 		p.held[uid] = u
 	}
+	return u
+}
+
+func (p *places) queue(u *userPlaces) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if u.waiting == maxWaiting {
-		return nil, errNoPlace
+		return errNoPlace
 	}
 	u.waiting++
-	return u, nil
+	return nil
 }
 
 func (p *places) unqueue(u *userPlaces) {

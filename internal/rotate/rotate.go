@@ -135,6 +135,8 @@ type Config struct {
 	// key.Class: Retry and Refused if the service certainly did not begin, Ambiguous otherwise. It may be nil: keyd
 	// moves nobody.
 	Repoint func(ctx context.Context, m Move) error
+	// Settings keeps the guarded settings that are in force. It may be nil where nobody changes them.
+	Settings SettingsStore
 	// Seal has the audit chain signed before a version is disabled, or fails. It may be nil.
 	Seal func(ctx context.Context) error
 }

@@ -17,6 +17,8 @@ const maxBody = 1 << 20
 //	POST /consumers/poll                 who is due looks for new versions; ?all=true: everyone
 //	POST /consumers/NAME/write           the body is encrypted and kept; 409 says why it cannot be
 //	POST /consumers/NAME/backup?keep=24h what is there is kept for so long as it is
+//	POST /consumers/NAME/pause           it looks for no new version; ?off=true: it does again
+//	POST /consumers/NAME/claim?version=V it shows V as the version in use; without a version, the truth
 //	POST /resources                      JSON of a Resource of any other type
 func (s *Service) AdminHandler() http.Handler {
 	mux := http.NewServeMux()
@@ -51,6 +53,12 @@ func (s *Service) AdminHandler() http.Handler {
 	}))
 	mux.HandleFunc("POST /consumers/{name}/write", withBody(func(r *http.Request, body []byte) (int, error) {
 		return http.StatusConflict, s.Write(r.Context(), r.PathValue("name"), body)
+	}))
+	mux.HandleFunc("POST /consumers/{name}/pause", withBody(func(r *http.Request, _ []byte) (int, error) {
+		return http.StatusNotFound, s.Pause(r.PathValue("name"), r.URL.Query().Get("off") != "true")
+	}))
+	mux.HandleFunc("POST /consumers/{name}/claim", withBody(func(r *http.Request, _ []byte) (int, error) {
+		return http.StatusNotFound, s.Claim(r.PathValue("name"), r.URL.Query().Get("version"))
 	}))
 	mux.HandleFunc("POST /consumers/{name}/backup", withBody(func(r *http.Request, _ []byte) (int, error) {
 		keep, err := time.ParseDuration(r.URL.Query().Get("keep"))

@@ -38,6 +38,9 @@ type consumer struct {
 
 	rotationError error // of the last attempt to follow the key
 
+	paused bool   // looks for no new version
+	claim  string // a version that it says to use; "": the one that it uses
+
 	keys    []dataKey
 	items   []item
 	backups []backup

@@ -53,7 +53,7 @@ var cosmos = &kind{
 		d.set("https://"+c.name+".documents.azure.com:443/", "properties", "documentEndpoint")
 		d.unset("properties", "keyVaultKeyUriVersion")
 		if c.key != (keyRef{}) {
-			d.set(c.active.String(), "properties", "keyVaultKeyUriVersion")
+			d.set(c.shownActive().String(), "properties", "keyVaultKeyUriVersion")
 		}
 		switch {
 		case c.key == (keyRef{}):

@@ -31,7 +31,7 @@ var diskEncryption = &kind{
 		if c.key == (keyRef{}) {
 			return
 		}
-		d.set(c.active.String(), "properties", "activeKey", "keyUrl")
+		d.set(c.shownActive().String(), "properties", "activeKey", "keyUrl")
 		d.set(timestamp(c.rotated), "properties", "lastKeyRotationTimestamp")
 		previous := []any{}
 		for _, k := range c.previous {

@@ -27,7 +27,7 @@ func (c *consumer) poll(ctx context.Context, now bool) {
 	if c.pending != nil && (now || !at.Before(c.nextTry)) {
 		_ = c.apply(ctx) // in c.trouble
 	}
-	if c.key == (keyRef{}) || !c.looks() || (!now && at.Before(c.nextLook)) {
+	if c.paused || c.key == (keyRef{}) || !c.looks() || (!now && at.Before(c.nextLook)) {
 		return
 	}
 	c.trouble = c.lookOnce(ctx)

@@ -38,7 +38,7 @@ var registry = &kind{
 			return
 		}
 		at := func(value any, name string) { d.set(value, "properties", "encryption", "keyVaultProperties", name) }
-		at(c.active.String(), "versionedKeyIdentifier")
+		at(c.shownActive().String(), "versionedKeyIdentifier")
 		at(c.follows, "keyRotationEnabled")
 		at(timestamp(c.rotated), "lastKeyRotationTimestamp")
 	},

@@ -51,7 +51,7 @@ func newSQLServer(word, path, domain string) *kind {
 			d.set("Ready", "properties", "state")
 			d.unset("properties", "keyId")
 			if c.key != (keyRef{}) {
-				d.set(c.active.String(), "properties", "keyId")
+				d.set(c.shownActive().String(), "properties", "keyId")
 			}
 		},
 		keyPatch: func(_ *consumer, k keyRef, follow bool) document {

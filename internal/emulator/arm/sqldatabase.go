@@ -35,7 +35,7 @@ var sqlDatabase = &kind{
 	shows: func(c *consumer, d document) {
 		d.set("Online", "properties", "status")
 		if c.key != (keyRef{}) {
-			d.set(c.active.String(), "properties", "encryptionProtector")
+			d.set(c.shownActive().String(), "properties", "encryptionProtector")
 		}
 	},
 	keyPatch: func(_ *consumer, k keyRef, follow bool) document {

@@ -147,7 +147,8 @@ func (c *consumer) protectorShown() document {
 			document{"serverKeyName": ownKey, "serverKeyType": ownKey, "autoRotationEnabled": false})
 	}
 	return c.child("encryptionProtector", "current", "azurekeyvault", document{
-		"serverKeyName": sqlKeyName(c.active), "serverKeyType": "AzureKeyVault", "uri": c.active.String(),
+		"serverKeyName": sqlKeyName(c.shownActive()), "serverKeyType": "AzureKeyVault",
+		"uri":                 c.shownActive().String(),
 		"autoRotationEnabled": c.follows,
 	})
 }

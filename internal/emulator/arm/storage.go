@@ -36,7 +36,7 @@ var storage = &kind{
 			return
 		}
 		at := func(value any, name string) { d.set(value, "properties", "encryption", "keyvaultproperties", name) }
-		at(c.active.String(), "currentVersionedKeyIdentifier")
+		at(c.shownActive().String(), "currentVersionedKeyIdentifier")
 		at(timestamp(c.rotated), "lastKeyRotationTimestamp")
 		d.unset("properties", "encryption", "keyvaultproperties", "currentVersionedKeyExpirationTimestamp")
 		if !c.expires.IsZero() {

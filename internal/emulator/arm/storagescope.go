@@ -38,7 +38,7 @@ var storageScope = &kind{
 			d.set("Microsoft.Storage", "properties", "source")
 			return
 		}
-		d.set(c.active.String(), "properties", "keyVaultProperties", "currentVersionedKeyIdentifier")
+		d.set(c.shownActive().String(), "properties", "keyVaultProperties", "currentVersionedKeyIdentifier")
 		d.set(timestamp(c.rotated), "properties", "keyVaultProperties", "lastKeyRotationTimestamp")
 	},
 	keyPatch: func(_ *consumer, k keyRef, _ bool) document {
