@@ -144,7 +144,7 @@ func build(o Options, file *config.Config) (*Daemon, error) {
 	d.observer = observe.New(observe.Config{
 		Instance: cfg.Instance, HSM: basedHSM{d.pinnedHSM(), audit.NewBase(d.store, d.hsm, time.Now)}, Records: d.store,
 		Vaults: d.observeVault, Clock: time.Now,
-		Metrics: observe.NewMetrics(d.reg), Slow: cfg.Health.Look,
+		Metrics: observe.NewMetrics(d.reg), Slow: cfg.Health.Look, Consumers: d.consumers,
 	})
 	d.rotator = rotate.New(rotate.Config{
 		Instance: cfg.Instance, Generator: "keyd " + o.Version, HSM: d.pinnedHSM(), Store: d.store,
@@ -152,6 +152,7 @@ func build(o Options, file *config.Config) (*Daemon, error) {
 		Vaults:   d.rotateVault, Clock: time.Now, Random: rand.Reader, Look: cfg.Health.Look,
 		Emit: d.happened, Logger: d.log, Metrics: rotate.NewMetrics(d.reg),
 		Mark: d.keeper.Mark, Attest: d.attest, Seal: d.seal, Approvals: d.approvals, Settings: d.store,
+		Repoint: d.moveConsumer,
 	})
 	d.loop = rotate.NewLoop(d.rotator, max(2, cfg.HSM.Sessions))
 	d.looked = make(chan struct{})

@@ -1,6 +1,11 @@
 package daemon
 
-import "context"
+import (
+	"context"
+
+	"github.com/keyd-project/keyd/internal/consumer"
+	"github.com/keyd-project/keyd/internal/rotate"
+)
 
 // Repoint records that consumers of a key are to be moved to the newest version. The loop moves them.
 func (d *Daemon) Repoint(ctx context.Context, actor, name, reason string, consumers []string) error {
@@ -9,4 +14,13 @@ func (d *Daemon) Repoint(ctx context.Context, actor, name, reason string, consum
 		return err
 	}
 	return d.poked(p.Key, d.rotator.AskRepoint(asked(ctx), p, actor, reason, consumers))
+}
+
+// moveConsumer has a consumer use another version. It asks through the client of the present configuration.
+func (d *Daemon) moveConsumer(ctx context.Context, m rotate.Move) error {
+	d.mu.RLock()
+	resources := d.resources
+	d.mu.RUnlock()
+	return resources.Repoint(ctx, consumer.Move{ID: m.Consumer, Vault: m.Vault.URL, Key: m.Key, From: m.From,
+		Version: m.Version})
 }
