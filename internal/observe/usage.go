@@ -17,7 +17,8 @@ var (
 	errOldLook     = errors.New("the look is older than the step that asked for it")
 )
 
-// usage looks at those who use a key now. A look that began earlier does not count: a consumer may have come back since.
+// usage looks at those who use a key now. A look that began earlier does not count: a consumer may have come back
+// since.
 func (o *Observer) usage(ctx context.Context, p key.Policy) record.Usage {
 	began := o.now()
 	if o.Consumers == nil {

@@ -23,7 +23,8 @@ type Parts struct {
 
 // None reports whether there is nothing to look at.
 func (p Parts) None() bool {
-	return !p.HSM && !p.Usage && len(p.IDs)+len(p.Listings)+len(p.Vaults)+len(p.Newest)+len(p.KEKs)+len(p.Clocks)+len(p.Proofs) == 0
+	return !p.HSM && !p.Usage &&
+		len(p.IDs)+len(p.Listings)+len(p.Vaults)+len(p.Newest)+len(p.KEKs)+len(p.Clocks)+len(p.Proofs) == 0
 }
 
 // Stale lists the parts of the observation that keyd must look at again before it takes a step. keyd does not look at
@@ -37,8 +38,8 @@ func (p Parts) None() bool {
 //   - the begin of a rotation: the newest pair or the spare that it takes, and the vaults' clocks, because a local
 //     clock that somebody set makes up reasons;
 //   - a hold: what it is about;
-//   - a disabling: those who use the key, in this very step; once they need the version no more, everything, and a proof
-//     of the newest version in that vault that began in this very step;
+//   - a disabling: those who use the key, in this very step; once they need the version no more, everything, and a
+//     proof of the newest version in that vault that began in this very step;
 //   - a wait for those who use the key: those, but not more often than every hour;
 //   - the repointing of a consumer: those who use the key, and the newest version with a proof, all in this very step.
 func (in Input) Stale(s Step) (p Parts) {

@@ -34,8 +34,22 @@ func unused() []example {
 			disable()},
 		{"Backups count from when the consumer left the version, and not from its last move.",
 			monthIn(weu, but(on(sqlID, 2), left)).rule(backupsFor(20 * day)), disable()},
+		{"Of a consumer that was never seen on the version they count from when it was first on a later one.",
+			given(weu).disableAfter(30 * day).rotated().rotated().rotated().wait(40 * day).with(func(p *key.Policy) {
+				p.Retire.NoConsumers, p.Consumers = false, []key.Consumer{{ID: sqlID}}
+			}).rule(backupsFor(20 * day)).lookedNow().uses(but(on(sqlID, 3), func(c *record.ConsumerSeen) {
+				c.Since, c.Left = began.Add(39*day), map[string]time.Time{version(2): began.Add(10 * day)}
+			})), disable()},
 		{"A service whose safe time is not stated has shown a later version, and the log is quiet.",
 			monthIn(weu, on(registryID, 2)).logged(), disable()},
+		{"A service that does not show its version left it when it first used a later one.",
+			monthIn(
+				weu,
+				on(serverID, 0),
+			).rule(backupsFor(10 * day)).
+				logged(use{version(2), "oid of " + serverID, time.Hour}).
+				log(func(l *record.LogSeen) { l.First = firstUse(version(2), "oid of "+serverID, 20*day) }),
+			disable()},
 		{"A service that does not show its version has used a later one, and the log is quiet.",
 			monthIn(weu, on(hubsID, 0)).logged(use{version(2), "oid of " + hubsID, time.Hour}), disable()},
 		{"The last use in the log is as long ago as the rule requires.",
@@ -100,23 +114,72 @@ func usersInTheWay() []example {
 		{"Also one that left it less than its service's safe time ago.",
 			one(storageID, 2, func(c *record.ConsumerSeen) { c.Since = threeDaysAgo.Add(2*day + time.Hour) }),
 			waits("may need it for 1 day after that").again(time.Hour)},
+		{"The vault's clock counts, too.",
+			one(storageID, 2, func(c *record.ConsumerSeen) { c.Since = threeDaysAgo.Add(2*day + 9*time.Minute) }).
+				wait(10*time.Minute).
+				skewed(weu, -4*time.Minute), waits("may need it for 1 day after that").again(-time.Minute)},
+		{"Nobody left the version before it was superseded, whatever is said.",
+			one(sqlID, 2, func(c *record.ConsumerSeen) { c.Since = threeDaysAgo.Add(-100 * day) }).
+				rule(backupsFor(35 * day)), waits("its backups may need it").at(deactivatedAlone + 35*day)},
 		{"Also one that came from there to another vault of the key.",
 			one(storageID, 2, func(c *record.ConsumerSeen) {
 				c.Vault, c.Since = neu.URL, threeDaysAgo.Add(2*day+time.Hour)
 			}).with(func(p *key.Policy) { p.Vaults = append(p.Vaults, neu) }).away(neu),
 			waits("may need it for 1 day after that").again(time.Hour)},
+		{"If nobody states how long its service needs it, then for as long as a log would have to be quiet.",
+			one(registryID, 2, func(c *record.ConsumerSeen) { c.Vault = neu.URL }).
+				with(func(p *key.Policy) { p.Vaults = append(p.Vaults, neu) }).away(neu).rule(unusedFor(10 * day)),
+			waits("may need it for 10 days after that").again(7 * day)},
+		{"If it does not show its version, then since its first call of that other vault.",
+			one(serverID, 0, func(c *record.ConsumerSeen) { c.Vault, c.Since = neu.URL, time.Time{} }).
+				with(func(p *key.Policy) { p.Vaults = append(p.Vaults, neu) }).away(neu).rule(backupsFor(10 * day)).
+				looked(func(u *record.Usage) {
+					uses := firstUse(version(88), "oid of "+serverID, 4*day)
+					u.Logs = map[string]record.LogSeen{neu.URL: {Uses: uses, First: uses}}
+				}),
+			waits("its backups may need it").again(6 * day)},
+		{"Also one that a search found there once, and that has another key now.",
+			monthIn(weu, on(storageID, 2)).uses(but(on(sqlID, 0), func(c *record.ConsumerSeen) {
+				c.Key, c.Left = "another", map[string]time.Time{version(1): threeDaysAgo}
+			})).rule(backupsFor(30 * day)), waits("SQL server sqldemo left the version").again(27 * day)},
 		{"Backups may need it, unless the rule says for how long they are kept.",
 			monthIn(weu, on(sqlID, 2)), soon("retire.backups is not set")},
 		{"They count from when the consumer left the version.",
 			monthIn(weu, on(sqlID, 2)).rule(backupsFor(30 * day)), waits("its backups may need it").again(27 * day)},
+		{"Of a service that does not show its version they count from its first use of a later one.",
+			monthIn(
+				weu,
+				on(serverID, 0),
+			).rule(backupsFor(10 * day)).
+				logged(use{version(2), "oid of " + serverID, time.Hour}).
+				log(func(l *record.LogSeen) { l.First = firstUse(version(2), "oid of "+serverID, 7*day) }),
+			waits("its backups may need it").again(3 * day)},
 		{"Where only the log shows who uses the key, some of them may keep backups.",
 			monthIn(weu).logged(), soon("retire.backups is not set")},
+		{"Also when anybody used it after that.",
+			monthIn(weu, on(serverID, 0)).
+				rule(func(r *key.RetireRule) { r.UnusedFor, r.Backups = 5*day, 10*day }).
+				logged(use{version(2), "oid of " + serverID, time.Hour}, use{version(1), "vm", 7 * day}).
+				log(func(l *record.LogSeen) { l.First = firstUse(version(2), "oid of "+serverID, 20*day) }),
+			waits("its backups may need it").again(3 * day)},
+		{"Then the log must be quiet for as long as backups are kept.",
+			monthIn(weu).rule(func(r *key.RetireRule) { r.UnusedFor, r.Backups = 5*day, 40*day }).
+				logged(use{version(1), "vm", 20 * day}), waits("by vm").again(20*day + time.Hour)},
 		{"A service whose safe time is not stated needs the log.",
 			monthIn(weu, on(registryID, 2)), soon("only the audit log of vault weu shows when it does not")},
+		{"So does one whose documents ask for a quiet log.",
+			monthIn(weu, on(cosmosID, 2)).rule(backupsFor(day)),
+			soon("only the audit log of vault weu shows when it does not")},
 		{"A service that does not show its version needs the log.",
 			monthIn(weu, on(hubsID, 0)), soon("only the audit log of vault weu could show it")},
-		{"It must have used a later version since.",
+		{"It must have used a later version.",
 			monthIn(weu, on(hubsID, 0)).logged(), soon("no use of a later one by an identity of its own")},
+		{"It must have done so since the version was superseded everywhere.",
+			monthIn(
+				weu,
+				on(hubsID, 0),
+			).logged(use{version(2), "oid of " + hubsID, 31 * day}),
+			soon("no use of a later one by an identity of its own")},
 		{"By an identity of its own: that of several proves nothing for one.",
 			monthIn(weu, but(on(hubsID, 0), shared), but(on(otherHubs, 0), shared)).
 				logged(use{version(2), "shared", time.Hour}),

@@ -37,13 +37,13 @@ type users struct {
 	now   time.Time // by the local clock or by the vault's, whichever is behind
 }
 
-// usersForbid says why a version may not be disabled because of those who use the key. It goes by the last look at them;
-// Stale asks for another one before keyd disables anything.
+// usersForbid says why a version may not be disabled because of those who use the key. It goes by the last look at
+// them; Stale asks for another one before keyd disables anything.
 //
 //   - All consumers must have been seen: those that the configuration names and those that a search found. Whatever
 //     cannot be seen or understood counts as using every version.
-//   - Each must be on a version of a later generation, and have left this one for as long as its service may still need
-//     it. One that is set to another vault of the key may have come from this one: it counts by its times alone.
+//   - Each must be on a version of a later generation, and have left this one for as long as its service may still
+//     need it. One that is set to another vault of the key may have come from this one: it counts by its times alone.
 //   - Where the vault has a workspace, its log must be whole for retire.unused_for, and show no use of the version by
 //     anybody but keyd. A call that names no version counts as use of every version.
 //   - Some services need that log: those whose documents state no safe time or ask for a quiet log, and those that do
@@ -140,8 +140,8 @@ func (u users) consumerForbids(c record.ConsumerSeen) (why string, until time.Ti
 			cmp.Or(c.Vault, "an unknown vault"),
 			u.Policy.Key,
 		), until
-	case !u.ofKey(c):
-		return "", until
+	case !u.ofKey(c) && c.Left[u.of.Version].IsZero():
+		return "", until // it has nothing to do with the version
 	}
 	if u.here(c) {
 		if why = u.onEarlier(c); why != "" {
@@ -161,7 +161,9 @@ func (u users) ofKey(c record.ConsumerSeen) bool {
 }
 
 // here reports whether a consumer may be set to the key in the vault of the version.
-func (u users) here(c record.ConsumerSeen) bool { return c.Vault == "" || c.Vault == u.of.Vault }
+func (u users) here(c record.ConsumerSeen) bool {
+	return u.ofKey(c) && (c.Vault == "" || c.Vault == u.of.Vault)
+}
 
 // onEarlier says why a consumer is not known to be on a later version.
 func (u users) onEarlier(c record.ConsumerSeen) string {
@@ -188,19 +190,16 @@ func (u users) isLater(id string) bool {
 
 // leaves says how long a consumer that left the version may still need it.
 func (u users) leaves(c record.ConsumerSeen, s service.Service) (why string, until time.Time) {
-	rule, left := u.Policy.Retire, u.left(c)
+	rule, left, safe := u.Policy.Retire, u.left(c), s.Safe
+	if !u.here(c) && (!s.Stated || s.NeedsLog) {
+		safe = max(safe, cmp.Or(rule.UnusedFor, unusedFor)) // nobody states a time, and its log may be another one
+	}
 	switch {
 	case left.IsZero():
 		return "does not show since when it uses its version", until
-	case u.now.Before(left.Add(s.Safe)):
-		return fmt.Sprintf(
-				"left the version at %s, and may need it for %s after that",
-				date(left),
-				words.Exactly(s.Safe),
-			),
-			left.Add(
-				s.Safe,
-			)
+	case u.now.Before(left.Add(safe)):
+		return fmt.Sprintf("left the version at %s, and may need it for %s after that", date(left),
+			words.Exactly(safe)), left.Add(safe)
 	case !s.Backups:
 		return "", until
 	case rule.Backups <= 0:
@@ -212,20 +211,35 @@ func (u users) leaves(c record.ConsumerSeen, s service.Service) (why string, unt
 	return "", until
 }
 
-// left is when a consumer has left the version at the latest, and not before the version was superseded everywhere; zero
-// if nobody knows. Of one that does not show its version only the log can say it.
+// left is when a consumer has left the version at the latest, and not before the version was superseded everywhere;
+// zero if nobody knows. Of one that does not show its version only a log can say it: it left when it first used a later
+// one, or first called the other vault that it is set to, or when anybody last used this one.
 func (u users) left(c record.ConsumerSeen) time.Time {
 	at := c.Left[u.of.Version]
 	if at.IsZero() {
-		at = c.Since
+		at = u.onLater(c)
 	}
-	if u.here(c) && c.Uses == "" || at.IsZero() {
-		at = u.lastLogged()
+	if last, _ := u.lastUse(); c.Uses == "" && u.here(c) {
+		at = later(u.usesLater(c), last)
+	} else if first := u.callsOther(c); at.IsZero() && !first.IsZero() {
+		at = later(first, last)
 	}
 	if at.IsZero() {
 		return at
 	}
 	return later(at, u.of.Since)
+}
+
+// onLater is the first time at which a consumer that was never seen on the version is known to have been on a later
+// one.
+func (u users) onLater(c record.ConsumerSeen) time.Time {
+	first := c.Since
+	for version, left := range c.Left {
+		if u.here(c) && u.isLater(version) {
+			first = sooner(first, left)
+		}
+	}
+	return first
 }
 
 // called names a consumer for people: "storage account stcmkdemo".

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/record"
@@ -16,8 +15,8 @@ import (
 const (
 	// unusedFor is how long a log must show no use of a version, where the retire rule does not say.
 	unusedFor = 30 * 24 * time.Hour
-	// logLate is how long ago the part of a vault's log that keyd saw whole may end: Azure writes it some minutes late,
-	// and keyd's own calls, by which it knows that the log is whole, have pauses between them.
+	// logLate is how long ago the part of a vault's log that keyd saw whole may end: Azure writes it some minutes
+	// late, and keyd's own calls, by which it knows that the log is whole, have pauses between them.
 	logLate = 3 * time.Hour
 )
 
@@ -85,8 +84,8 @@ func (u users) quiet() (quiet time.Duration, why string) {
 		return quiet, ""
 	}
 	if rule.Backups <= 0 {
-		return 0, "keyd knows of no consumers, so some may keep backups that need the version, and retire.backups is not " +
-			"set: list the consumers, or write how long their backups are kept"
+		return 0, "keyd knows of no consumers, so some may keep backups that need the version, and retire.backups is " +
+			"not set: list the consumers, or write how long their backups are kept"
 	}
 	return max(quiet, rule.Backups), ""
 }
@@ -106,17 +105,8 @@ func (u users) lastUse() (last time.Time, by string) {
 	return last, by
 }
 
-// lastLogged is the last moment at which the version may have been in use by the log; zero without a log.
-func (u users) lastLogged() time.Time {
-	if !u.logged() {
-		return time.Time{}
-	}
-	at, _ := u.lastUse()
-	return later(at, u.log.From)
-}
-
-// needsLog says why the log does not show that a consumer has left the version, where nothing else can show it. That the
-// log is quiet, logForbids has found out already.
+// needsLog says why the log does not show that a consumer has left the version, where nothing else can show it. That
+// the log is quiet, logForbids has found out already.
 func (u users) needsLog(c record.ConsumerSeen, s service.Service) string {
 	switch {
 	case c.Uses != "" && s.Stated && !s.NeedsLog:
@@ -130,14 +120,11 @@ func (u users) needsLog(c record.ConsumerSeen, s service.Service) string {
 	case c.Uses != "":
 		return "" // it shows a later version, and the log is quiet
 	}
-	for _, caller := range c.Callers {
-		switch {
-		case u.shared(c, caller):
-		case u.usedLater(caller):
-			return ""
-		}
+	if !u.usesLater(c).IsZero() {
+		return ""
 	}
-	return "does not show which version it uses, and the audit log shows no use of a later one by an identity of its own"
+	return "does not show which version it uses, and the audit log shows no use of a later one by an identity of its " +
+		"own"
 }
 
 // shared reports whether another consumer calls the vault with the same identity.
@@ -149,18 +136,38 @@ func (u users) shared(c record.ConsumerSeen, caller string) bool {
 	})
 }
 
-// usedLater reports whether the log shows that a caller used a version of a later generation since the version was
-// superseded.
-func (u users) usedLater(caller string) bool {
-	for version, callers := range u.log.Uses {
-		if version == "" || !u.isLater(version) {
-			continue
-		}
-		for id, at := range callers {
-			if strings.EqualFold(id, caller) && at.After(u.of.Since) {
-				return true
+// usesLater is when a consumer first used a version of a later generation by an identity of its own, after the version
+// was superseded; zero: the log shows no such use.
+func (u users) usesLater(c record.ConsumerSeen) time.Time {
+	return u.firstUse(c, u.log, func(version string, last time.Time) bool {
+		return version != "" && u.isLater(version) && last.After(u.of.Since)
+	})
+}
+
+// callsOther is when a consumer first called the other vault that it is set to, by an identity of its own; zero: the
+// log of that vault does not show it.
+func (u users) callsOther(c record.ConsumerSeen) time.Time {
+	log := u.Seen.Usage.Logs[c.Vault]
+	if log.Err != nil {
+		return time.Time{}
+	}
+	return u.firstUse(c, log, func(string, time.Time) bool { return true })
+}
+
+// firstUse is the first of those uses in a log that a consumer made by an identity of its own and that count.
+func (u users) firstUse(c record.ConsumerSeen, log record.LogSeen, counts func(string, time.Time) bool) time.Time {
+	var first time.Time
+	own := slices.DeleteFunc(slices.Clone(c.Callers), func(caller string) bool { return u.shared(c, caller) })
+	for version, callers := range log.Uses {
+		for caller, last := range callers {
+			if !counts(version, last) || !slices.ContainsFunc(own, func(id string) bool { return sameID(id, caller) }) {
+				continue
 			}
+			if at := log.First[version][caller]; !at.IsZero() {
+				last = at
+			}
+			first = sooner(first, last)
 		}
 	}
-	return false
+	return first
 }

@@ -15,7 +15,9 @@ const (
 	registryID = group + "Microsoft.ContainerRegistry/registries/acrdemo"
 	hubsID     = group + "Microsoft.EventHub/namespaces/hubdemo"
 	otherHubs  = group + "Microsoft.EventHub/namespaces/hubother"
+	serverID   = group + "Microsoft.DBforPostgreSQL/flexibleServers/pgdemo"
 	sqlID      = group + "Microsoft.Sql/servers/sqldemo"
+	cosmosID   = group + "Microsoft.DocumentDB/databaseAccounts/cosmosdemo"
 	disksID    = group + "Microsoft.Compute/diskEncryptionSets/desdemo"
 )
 
@@ -60,6 +62,9 @@ func but(c record.ConsumerSeen, change func(*record.ConsumerSeen)) record.Consum
 	return c
 }
 
+// lookedNow: keyd has just looked at those who use the key, and saw nobody.
+func (w *world) lookedNow() *world { w.usage = record.Usage{At: w.clock}; return w }
+
 // looked changes what keyd saw of those who use the key.
 func (w *world) looked(change func(*record.Usage)) *world { change(&w.usage); return w }
 
@@ -83,6 +88,11 @@ type use struct {
 	version string
 	by      string
 	ago     time.Duration
+}
+
+// firstUse is when a caller first used a version, that long before now.
+func firstUse(version, by string, ago time.Duration) map[string]map[string]time.Time {
+	return map[string]map[string]time.Time{version: {by: threeDaysAgo.Add(3*day - ago)}}
 }
 
 // log changes what keyd saw of the log.

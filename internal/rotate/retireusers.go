@@ -16,8 +16,8 @@ import (
 // mostConsumers limits how many consumers the entry of a disabling lists.
 const mostConsumers = 50
 
-// userFields are the fields of an entry that say on which evidence keyd disables a version: what it saw of those who use
-// the key, in this very step.
+// userFields are the fields of an entry that say on which evidence keyd disables a version: what it saw of those who
+// use the key, in this very step.
 func (a act) userFields() map[string]string {
 	seen, fields := a.seen.Usage, map[string]string{}
 	if a.policy.Retire.NoConsumers {
@@ -67,6 +67,9 @@ func logText(log record.LogSeen, version string) string {
 		}
 	}
 	text := fmt.Sprintf("whole from %s to %s", words.Moment(log.From), words.Moment(log.Until))
+	if !log.Asked.IsZero() {
+		text += ", shown by the workspace itself from " + words.Moment(log.Asked)
+	}
 	if last.IsZero() {
 		return text + ", without a use of the version"
 	}

@@ -2,6 +2,7 @@ package rotate_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ type account struct {
 	since time.Time
 	looks int
 	last  record.Usage
+	more  int // other accounts that use the same version
 }
 
 func (c *account) Look(context.Context, key.Policy) record.Usage {
@@ -29,6 +31,11 @@ func (c *account) Look(context.Context, key.Policy) record.Usage {
 		At: c.w.now,
 		Consumers: []record.ConsumerSeen{{ID: storageID, Configured: true, Vault: weu.URL,
 			Key: policy(weu).Key, Uses: c.uses, Since: c.since, Follows: true}},
+	}
+	for i := range c.more {
+		other := c.last.Consumers[0]
+		other.ID, other.Configured = fmt.Sprintf("%s%02d", storageID, i), false
+		c.last.Consumers = append(c.last.Consumers, other)
 	}
 	return c.last
 }
@@ -104,5 +111,19 @@ func TestADisablingAsksThoseWhoUseTheKeyOnce(t *testing.T) {
 	wantDisabled(t, w, "with nobody on it", 1)
 	if c.looks != 1 {
 		t.Errorf("keyd asked %d times", c.looks)
+	}
+}
+
+// An entry of the audit chain stays small, however many there are.
+func TestTheEntryOfADisablingListsFiftyConsumersAtMost(t *testing.T) {
+	w, p, c := dueWith(t, 2)
+	c.more = 60
+	w.settle(p)
+	wantDisabled(t, w, "with nobody on it", 1)
+	for _, e := range w.store.entries {
+		if text := e.Fields["consumers"]; e.Event == chain.DisableIntended &&
+			(strings.Count(text, storageID) != 50 || !strings.HasSuffix(text, "; and 11 more")) {
+			t.Errorf("the entry lists %d, and ends %q", strings.Count(text, storageID), text[len(text)-40:])
+		}
 	}
 }
