@@ -66,8 +66,9 @@ func movables() map[string]movable {
 			"keyversion":"NOW","currentVersionedKeyIdentifier":"WEU/keys/cmk/NOW",
 			"lastKeyRotationTimestamp":"2026-11-20T08:30:00Z"}}}}`},
 			[]string{get(storage), "PATCH " + short(storage) + ` {"properties":{"encryption":{"identity":{` +
-				`"userAssignedIdentity":"UAMI"},"keySource":"Microsoft.Keyvault","keyvaultproperties":{"keyname":"cmk",` +
-				`"keyvaulturi":"WEU/","keyversion":"NEW"},"requireInfra":true,"services":{"blob":{"enabled":true}}}}}`,
+				`"userAssignedIdentity":"UAMI"},"keySource":"Microsoft.Keyvault","keyvaultproperties":{` +
+				`"keyname":"cmk","keyvaulturi":"WEU/","keyversion":"NEW"},"requireInfra":true,` +
+				`"services":{"blob":{"enabled":true}}}}}`,
 				get(storage)}},
 		"encryption scope": {scopeOne, map[string]string{scopeOne: `{"id":"` + scopeOne + `","properties":{
 			"source":"Microsoft.KeyVault","state":"Disabled","creationTime":"2026-01-01T00:00:00Z",

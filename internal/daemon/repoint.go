@@ -4,7 +4,10 @@ import (
 	"context"
 
 	"github.com/keyd-project/keyd/internal/consumer"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/service"
+	"github.com/keyd-project/keyd/internal/status"
 )
 
 // Repoint records that consumers of a key are to be moved to the newest version. The loop moves them.
@@ -23,4 +26,12 @@ func (d *Daemon) moveConsumer(ctx context.Context, m rotate.Move) error {
 	d.mu.RUnlock()
 	return resources.Repoint(ctx, consumer.Move{ID: m.Consumer, Vault: m.Vault.URL, Key: m.Key, From: m.From,
 		Version: m.Version})
+}
+
+func shownRepointing(r *record.Repointing) *status.Repointing {
+	if r == nil {
+		return nil
+	}
+	return &status.Repointing{Consumer: r.Consumer, Name: service.NameOf(r.Consumer), Vault: r.Vault, From: r.From,
+		Version: r.Version, At: r.At, Failed: r.Failed}
 }

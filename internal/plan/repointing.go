@@ -14,6 +14,9 @@ const (
 	RepointTime = 30 * time.Minute
 	// repointUnseen is how long keyd tries to see a consumer again whose repointing is open.
 	repointUnseen = 24 * time.Hour
+	// repointAsked is how long a request counts: who asked for a move did not ask for those after later rotations. A
+	// request for a consumer that is on the newest version already stays in the record.
+	repointAsked = 24 * time.Hour
 	// repointPoll is how often keyd looks at the consumers meanwhile.
 	repointPoll = time.Minute
 )
@@ -39,7 +42,9 @@ func repointing(in Input) (Step, bool) {
 // configuration says keyd moves.
 func (in Input) toRepoint() (ids []string) {
 	for _, q := range in.Record.RepointRequests {
-		ids = append(ids, q.Consumer)
+		if near(in.Now, q.At, repointAsked) {
+			ids = append(ids, q.Consumer)
+		}
 	}
 	for _, c := range in.Policy.Consumers {
 		if c.Follow == key.FollowKeyd {
@@ -49,7 +54,8 @@ func (in Input) toRepoint() (ids []string) {
 	return ids
 }
 
-// repoint moves one consumer, if it shows an older version than the newest in its vault, and nothing is wrong with that.
+// repoint moves one consumer, if it shows an older version than the newest in its vault, and nothing is wrong with
+// that.
 func (in Input) repoint(id string) (Step, bool) {
 	if in.Record.Stage(in.Policy).Phase != record.Finished {
 		return Step{}, false
@@ -102,8 +108,8 @@ func (in Input) openRepointing(open record.Repointing) (Step, bool) {
 	return s, true
 }
 
-// whereIs says whether a consumer uses the version to which keyd moves it, and what it is set to in that vault. shown is
-// false if nobody has seen it since.
+// whereIs says whether a consumer uses the version to which keyd moves it, and what it is set to in that vault. shown
+// is false if nobody has seen it since.
 func (in Input) whereIs(open record.Repointing) (moved bool, set string, shown bool) {
 	usage := in.Seen.Usage
 	if !usage.At.After(open.At) || usage.Err != nil {

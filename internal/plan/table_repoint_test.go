@@ -52,6 +52,7 @@ func repointing() []example {
 			left().moved(), move(aiID).ofVersion(2)},
 		{"Otherwise it stays where it is.", left(), stays()},
 		{"Unless an operator asked for it.", left().requested(sqlID), move(sqlID)},
+		{"A request counts for a day.", left().requested(sqlID).wait(day).lookedAgain(), stays()},
 		{"One that is on the newest version already stays.",
 			monthIn(weu, pinned(aiID, 2), pinned(sqlID, 1)).moved(), move(sqlID)},
 		{"One that cannot be seen stays, and the others are moved.",

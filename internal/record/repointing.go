@@ -29,8 +29,8 @@ type RepointRequest struct {
 	Reason   string    `json:"reason"`
 }
 
-// AskRepoint adds requests, and clears away a repointing that failed. Another request for the same consumer replaces the
-// first.
+// AskRepoint adds requests, and clears away a repointing that failed. Another request for the same consumer replaces
+// the first.
 func (r *Record) AskRepoint(asked ...RepointRequest) error {
 	if r.Repointing.Open() {
 		return fmt.Errorf("keyd is moving consumer %s", r.Repointing.Consumer)
