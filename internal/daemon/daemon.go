@@ -143,8 +143,8 @@ func build(o Options, file *config.Config) (*Daemon, error) {
 	})
 	d.observer = observe.New(observe.Config{
 		Instance: cfg.Instance, HSM: basedHSM{d.pinnedHSM(), audit.NewBase(d.store, d.hsm, time.Now)}, Records: d.store,
-		Vaults: d.observeVault, Clock: time.Now,
-		Metrics: observe.NewMetrics(d.reg), Slow: cfg.Health.Look, Consumers: d.consumers,
+		Vaults: d.observeVault, Consumers: d.consumers, Clock: time.Now,
+		Metrics: observe.NewMetrics(d.reg), Slow: cfg.Health.Look,
 	})
 	d.rotator = rotate.New(rotate.Config{
 		Instance: cfg.Instance, Generator: "keyd " + o.Version, HSM: d.pinnedHSM(), Store: d.store,
