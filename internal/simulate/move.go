@@ -78,8 +78,13 @@ func (w *World) judgeMove(m rotate.Move) {
 	open := rec.Repointing
 	if open == nil || open.Consumer != m.Consumer || open.Vault != m.Vault.URL || open.Version != m.Version ||
 		open.From != m.From {
-		w.violate("keyd moves %s from version %.6s of %s to %.6s, and the record has no such intent", name, m.From, m.Key,
-			m.Version)
+		w.violate(
+			"keyd moves %s from version %.6s of %s to %.6s, and the record has no such intent",
+			name,
+			m.From,
+			m.Key,
+			m.Version,
+		)
 	}
 	intent := fmt.Sprintf("%s %s %d", m.Key, m.Consumer, open.At.UnixNano())
 	if w.moved[intent] {
@@ -91,8 +96,13 @@ func (w *World) judgeMove(m rotate.Move) {
 	}
 	_, p := holderOf(&rec, m.Vault.URL, m.Version)
 	if newest := rec.NewestIn(m.Vault.URL); p == nil || !p.Good() || newest.Placement != p {
-		w.violate("keyd moves %s to version %.6s of %s, which is not the newest proven one in %s", name, m.Version, m.Key,
-			m.Vault.Name)
+		w.violate(
+			"keyd moves %s to version %.6s of %s, which is not the newest proven one in %s",
+			name,
+			m.Version,
+			m.Key,
+			m.Vault.Name,
+		)
 	}
 }
 
@@ -108,7 +118,13 @@ func (w *World) attendMoves() {
 				k.asking = false
 				if d := w.console(); d != nil {
 					d.act(func() {
-						err := d.r.AskRepoint(context.Background(), d.policy(k.policy.Key), operatorName, "mended", nil)
+						err := d.r.AskRepoint(
+							context.Background(),
+							d.policy(k.policy.Key),
+							operatorName,
+							"mended",
+							nil,
+						)
 						w.log("repoint %s: %v", k.policy.Key, err)
 						d.poke(k)
 					})
@@ -126,10 +142,15 @@ func (w *World) judgeMoved(k *managed) {
 		if r.key != k.policy.Key || !r.entrusted || !ours || !r.back.IsZero() || x == nil || r.uses == "" {
 			continue
 		}
-		if quiet := w.now.Sub(later(r.born, r.moved)) > 12*time.Hour; quiet && x.Enabled && r.vault.expired(x) == nil &&
+		if quiet := w.now.Sub(later(r.born, r.moved)) > 12*time.Hour; quiet && x.Enabled &&
+			r.vault.expired(x) == nil &&
 			r.uses != x.ID {
-			w.violate("%s is still on version %.6s of %s in the end, and keyd was to move it", service.NameOf(r.id), r.uses,
-				r.key)
+			w.violate(
+				"%s is still on version %.6s of %s in the end, and keyd was to move it",
+				service.NameOf(r.id),
+				r.uses,
+				r.key,
+			)
 		}
 	}
 }
