@@ -139,6 +139,10 @@ func (f *fake) Enable(_ context.Context, actor, k, version, reason string) error
 	return f.note("%s enables %s of %s: %s", actor, version, k, reason)
 }
 
+func (f *fake) Consumers(_ context.Context, k string, discover bool) ([]status.KeyConsumers, error) {
+	return []status.KeyConsumers{{Key: k, Consumers: status.Consumers{Searched: discover}}}, nil
+}
+
 func (f *fake) Repoint(_ context.Context, actor, k, reason string, consumers []string) error {
 	return f.note("%s moves %v of %s: %s", actor, consumers, k, reason)
 }
