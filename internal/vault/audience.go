@@ -26,7 +26,9 @@ type audiences map[string]NoToken
 
 // note keeps how a sign-in ended. One that its caller gave up shows nothing. It reports whether it changed what is
 // known.
-func (a audiences) note(ctx context.Context, o policy.TokenRequestOptions, ofVaults bool, at time.Time, err error) bool {
+func (a audiences) note(
+	ctx context.Context, o policy.TokenRequestOptions, ofVaults bool, at time.Time, err error,
+) bool {
 	name := strings.TrimSuffix(strings.Join(o.Scopes, " "), "/.default")
 	before, failed := a[name]
 	switch {

@@ -14,8 +14,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// taggedCredential marks errors of the sign-in, so that keyd does not take them for errors of the vault. All sign-ins of
-// keyd pass it, and a Credential keeps how they ended.
+// taggedCredential marks errors of the sign-in, so that keyd does not take them for errors of the vault. All sign-ins
+// of keyd pass it, and a Credential keeps how they ended.
 type taggedCredential struct {
 	next     azcore.TokenCredential
 	ofVaults bool // vaults want the token
