@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -127,8 +128,14 @@ func writeProposals(w io.Writer, s style, now time.Time, list []status.Proposal)
 		}
 		t := s.table()
 		t.add(plain(string(p.ID), p.Words())...)
+		for i, effect := range strings.Split(p.Effects, "\n") {
+			would := ""
+			if i == 0 {
+				would = "  would"
+			}
+			t.add(plain(would, effect)...)
+		}
 		for _, row := range [][2]string{
-			{"  would", p.Effects},
 			{"  asked for by", p.By.Actor + ", " + when(now, p.Since)},
 			{"  reason", p.Reason},
 			{"  ends", words.Moment(p.Until)},

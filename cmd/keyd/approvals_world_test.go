@@ -9,6 +9,8 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
+const settings = key.ID("aa112233445566778899aabbccddeeff")
+
 const proposal = key.ID("4f1d3b6c8a2e4d0f9b7c5a3e1d0f2b4c")
 
 // withProposals is healthy, with two acts that wait for a second operator.
@@ -24,6 +26,11 @@ func withProposals() status.Snapshot {
 		{Proposal: key.Proposal{ID: request, By: anna, Since: at(-time.Minute), Until: at(24*time.Hour - time.Minute),
 			Digest: digest, Act: key.Act{Kind: key.ActKEK, Vault: weu, Reason: "yearly",
 				Effects: "makes a new key exchange key in vault contoso-weu"}}, VaultName: "contoso-weu"},
+		{Proposal: key.Proposal{ID: settings, By: anna, Since: at(-time.Minute), Until: at(24*time.Hour - time.Minute),
+			Digest: digest, Act: key.Act{Kind: key.ActConfigure,
+				Reason: "the configuration's files have other settings",
+				Effects: "control.operators: 1000, 1001 -> 1000\n" +
+					"keys.vaults of sa-cmk-key: " + weu + " -> " + weu + ", https://contoso-neu.vault.azure.net"}}},
 	}
 	return s
 }

@@ -102,7 +102,7 @@ func TestTheReadmesTableHasEveryCommand(t *testing.T) {
 			t.Errorf("the table of commands in README.md does not have %s", path)
 		}
 	}
-	for _, m := range regexp.MustCompile("`(keyd [a-z]+)").FindAllStringSubmatch(table.String(), -1) {
+	for _, m := range regexp.MustCompile("`(keyd [a-z-]+)").FindAllStringSubmatch(table.String(), -1) {
 		if all[m[1]] == nil {
 			t.Errorf("README.md has %s, which is no command", m[1])
 		}

@@ -17,14 +17,15 @@ func passedOn() map[string]string {
 	const mars = `the environment variable TZ names no time zone that exists: "Mars/Olympus"; ` +
 		"set it to a name such as TZ=Europe/Berlin (timedatectl list-timezones), or unset it to take /etc/localtime"
 	return map[string]string{
-		"accept_head.go --head: …":   `--head: "57" is not SEQ:HASH, such as 57:sha256: and 64 hex digits`,
-		"accept_head.go --reason: …": "--reason: the reason of a break has 1 to 500 bytes of UTF-8, not 0",
-		"attest.go …":                "open gone.json: no such file or directory",
-		"attest.go --…: …":           `--partition-root: "x" is not a fingerprint: write sha256: and 64 hex digits`,
-		"attest.go --test-root: …":   "--test-root: open gone.pem: no such file or directory",
-		"attest.go --test-root …: …": "--test-root attestation.json: it has no certificate in PEM",
-		"audit_receipt.go …":         "the audit has no generation 9 of sa-cmk-key: the newest is 2",
-		"audit_verify.go …":          "open gone.jsonl: no such file or directory",
+		"accept_head.go --head: …":       `--head: "57" is not SEQ:HASH, such as 57:sha256: and 64 hex digits`,
+		"accept_head.go --reason: …":     "--reason: the reason has 1 to 500 bytes of UTF-8, not 0",
+		"accept_settings.go --reason: …": "--reason: the reason has 1 to 500 bytes of UTF-8, not 0",
+		"attest.go …":                    "open gone.json: no such file or directory",
+		"attest.go --…: …":               `--partition-root: "x" is not a fingerprint: write sha256: and 64 hex digits`,
+		"attest.go --test-root: …":       "--test-root: open gone.pem: no such file or directory",
+		"attest.go --test-root …: …":     "--test-root attestation.json: it has no certificate in PEM",
+		"audit_receipt.go …":             "the audit has no generation 9 of sa-cmk-key: the newest is 2",
+		"audit_verify.go …":              "open gone.jsonl: no such file or directory",
 		"audit_verify.go …: …": "pub.pem: keyd cannot verify this file: its first line is not that of `keyd " +
 			"audit export --format json`",
 		"audit_verify.go --key: …":    "--key: open gone.pem: no such file or directory",

@@ -121,7 +121,7 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 daemon unreachable, 4 
 		a.attest(), a.version())
 	group(root, "Acting:", a.rotate(), a.pause(), a.resume(), a.adopt(), a.acknowledge(), a.retire(), a.enable(),
 		a.approve(), a.withdraw(),
-		a.backup(), a.reload())
+		a.backup(), a.reload(), a.acceptSettings())
 	group(root, "Services:", a.run(), a.hsm())
 	help := a.help()
 	root.SetHelpCommand(help)

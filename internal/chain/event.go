@@ -72,6 +72,10 @@ const (
 	Approved          Event = "proposal approved" // by the second operator
 	ProposalWithdrawn Event = "proposal withdrawn"
 	ProposalExpired   Event = "proposal expired"
+	// SettingsKept: keyd keeps the guarded settings on which it acts, because a change of them needs a second operator.
+	SettingsKept Event = "settings kept"
+	// SettingsAccepted: root had a change of them take effect without a second operator.
+	SettingsAccepted Event = "settings accepted by root"
 )
 
 // The events of the daemon, and of the chain itself.

@@ -35,3 +35,14 @@ func TestCheckWarnsIfNobodyCouldApprove(t *testing.T) {
 		}
 	}
 }
+
+func TestCheckShowsTheSettingsThatAreNotInForce(t *testing.T) {
+	lines := checked(t, func(x *checker) {
+		x.Unapproved = []string{"control.operators: 1000 -> 1001"}
+		x.approvals()
+	})
+	if len(lines) != 1 || lines[0].Result != status.CheckWarning ||
+		!strings.Contains(lines[0].Detail, "control.operators: 1000 -> 1001") {
+		t.Errorf("%+v", lines)
+	}
+}

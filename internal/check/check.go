@@ -38,6 +38,8 @@ type Parts struct {
 	HSM        HSM
 	Vaults     func(url string) Vault // nil for a vault that is not configured
 	Credential vault.CredentialState
+	// Unapproved has a line for each setting of the files that is not in force before a second operator approves it.
+	Unapproved []string
 
 	AuditBroken func() string // why the audit chain is not the one that the audit key signed; "" if nothing shows that
 

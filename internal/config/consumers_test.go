@@ -226,7 +226,7 @@ func TestWhoIsWatchedAndRepointedIsGuarded(t *testing.T) {
 		{"https://contoso.managedhsm.azure.net", "vaults.evidence.workspace", ""},
 		{"cmk", "keys.retire", "disable_after 2160h0m0s, pause 24h0m0s, unused_for 960h0m0s, backups 840h0m0s"},
 		{"cmk", "keys.consumers", strings.ToLower(registry) + " (follow keyd), " + strings.ToLower(storage)},
-		{"other", "keys.consumers", "none"},
+		{"other", "keys.consumers", "declared: none"},
 	} {
 		if got := g[w.about][w.name]; got != w.want {
 			t.Errorf("%s of %q: %q, want %q", w.name, w.about, got, w.want)

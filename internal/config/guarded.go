@@ -82,7 +82,7 @@ func retireText(r key.RetireRule) string {
 // consumersText lists the consumers of a key. An id is the same in any case.
 func consumersText(p key.Policy) string {
 	if p.Retire.NoConsumers {
-		return noConsumers
+		return "declared: none" // "none" alone says that a setting is not set
 	}
 	var texts []string
 	for _, c := range p.Consumers {
@@ -106,11 +106,29 @@ func (g Guarded) Digest() string {
 	return "sha256:" + hex.EncodeToString(h.Sum(nil))
 }
 
+// NeedsApproval reports whether a change of the settings needs a second operator.
+func (g Guarded) NeedsApproval() bool { return g[""]["approvals.acts"] != "" }
+
 // GuardedChange is what changed about one key, one vault or keyd itself.
 type GuardedChange struct {
 	About string // as in Guarded
 	// Values has each changed setting, and what it was under its name and "_before". "none": not set.
 	Values map[string]string
+}
+
+// Lines says the change for people, a line for each setting: "keys.vaults of sa-cmk-key: none -> https://…".
+func (c GuardedChange) Lines() (lines []string) {
+	for _, name := range slices.Sorted(maps.Keys(c.Values)) {
+		if strings.HasSuffix(name, before) {
+			continue
+		}
+		of := ""
+		if c.About != "" {
+			of = " of " + c.About
+		}
+		lines = append(lines, fmt.Sprintf("%s%s: %s -> %s", name, of, c.Values[name+before], c.Values[name]))
+	}
+	return lines
 }
 
 const (

@@ -58,6 +58,11 @@ func (c *call) onProposal(act func(proposalRequest) error) error {
 
 type actorKey struct{}
 
+// WithActor tells a Backend who is behind the request that it serves under the context.
+func WithActor(ctx context.Context, a Actor) context.Context {
+	return context.WithValue(ctx, actorKey{}, a)
+}
+
 // ActorOf is who is behind the request that a Backend serves under the context.
 func ActorOf(ctx context.Context) Actor {
 	a, _ := ctx.Value(actorKey{}).(Actor)

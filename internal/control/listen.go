@@ -130,15 +130,28 @@ func bind(path string, grouped bool, gid int) (net.Listener, error) {
 	return l, nil
 }
 
-func open(f *os.File, path string, grouped bool, gid int) (net.Listener, error) {
+// GiveTo gives an open control socket to another group (a name or gid), or to its owner alone if group is "".
+func GiveTo(path, group string) error {
+	gid, err := groupID(group)
+	if err != nil {
+		return err
+	}
+	return give(path, group != "", int(gid))
+}
+
+func give(path string, grouped bool, gid int) error {
 	mode := fs.FileMode(0o600)
 	if grouped {
 		mode = 0o660
 		if err := os.Lchown(path, -1, gid); err != nil {
-			return nil, fmt.Errorf("give it to its group (the daemon's user must be a member): %w", err)
+			return fmt.Errorf("give it to its group (the daemon's user must be a member): %w", err)
 		}
 	}
-	if err := os.Chmod(path, mode); err != nil {
+	return os.Chmod(path, mode)
+}
+
+func open(f *os.File, path string, grouped bool, gid int) (net.Listener, error) {
+	if err := give(path, grouped, gid); err != nil {
 		return nil, err
 	}
 	if err := unix.Listen(int(f.Fd()), unix.SOMAXCONN); err != nil {

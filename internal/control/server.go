@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,7 +37,7 @@ const host = "keyd"
 // Server answers on the control socket.
 type Server struct {
 	backend   Backend
-	authorise Authoriser
+	authorise atomic.Pointer[Authoriser]
 	log       *slog.Logger
 	metrics   *metrics
 	logins    LoginFinder // nil: nobody's login is known
@@ -46,9 +47,14 @@ type Server struct {
 
 // NewServer registers its metrics with reg.
 func NewServer(b Backend, a Authoriser, log *slog.Logger, reg prometheus.Registerer) *Server {
-	return &Server{backend: b, authorise: a, log: log, metrics: newMetrics(reg),
+	s := &Server{backend: b, log: log, metrics: newMetrics(reg),
 		slowRead: make(chan struct{}, maxSlow), slowAct: make(chan struct{}, maxSlow)}
+	s.Admit(a)
+	return s
 }
+
+// Admit has another authoriser decide from the next request on.
+func (s *Server) Admit(a Authoriser) { s.authorise.Store(&a) }
 
 // Serve answers on l, a unix socket's listener, until ctx ends, and closes l.
 // Streams end with ctx; other requests get 5 seconds to finish. It returns nil
@@ -151,7 +157,7 @@ func (c *call) do(rt route) error {
 			return c.r.Context().Err()
 		}
 	}
-	return rt.serve(c, context.WithValue(c.r.Context(), actorKey{}, c.actor))
+	return rt.serve(c, WithActor(c.r.Context(), c.actor))
 }
 
 func (c *call) authorised(rt route) error {
@@ -167,7 +173,7 @@ func (c *call) authorised(rt route) error {
 	}
 	actor, gids := p.identify()
 	c.actor = actor
-	read, act := c.authorise(p.uid, gids)
+	read, act := (*c.authorise.Load())(p.uid, gids)
 	c.act = act
 	switch {
 	case rt.acts && !act:

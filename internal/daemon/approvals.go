@@ -49,6 +49,9 @@ func (d *Daemon) Approve(ctx context.Context, id key.ID, reason string) error {
 	}
 	by := control.ActorOf(ctx).Person()
 	ctx = priority.With(ctx, priority.Operator)
+	if x.Kind == key.ActConfigure {
+		return d.approveSettings(ctx, id, by, reason)
+	}
 	if x.Vault == "" {
 		p, err := d.policy(x.Key)
 		if err != nil {
@@ -73,6 +76,9 @@ func (d *Daemon) Withdraw(ctx context.Context, id key.ID, reason string) error {
 		return err
 	}
 	actor := control.ActorOf(ctx).String()
+	if x.Kind == key.ActConfigure {
+		return refusal(d.rotator.WithdrawSettings(ctx, id, actor, reason))
+	}
 	if x.Vault != "" {
 		return refusal(d.rotator.WithdrawKEK(ctx, x.Vault, id, actor, reason))
 	}
@@ -99,6 +105,9 @@ func (d *Daemon) proposals(ctx context.Context, standings []*standing) []key.Pro
 			list = append(list, rec.Proposals...)
 		}
 	}
+	if rec, err := d.store.LoadSettings(ctx); err == nil { // a reload has the error
+		list = append(list, rec.Proposals...)
+	}
 	slices.SortStableFunc(list, func(a, b key.Proposal) int { return a.Since.Compare(b.Since) })
 	return list
 }
@@ -106,12 +115,14 @@ func (d *Daemon) proposals(ctx context.Context, standings []*standing) []key.Pro
 // keepProposals shows how many proposals wait and since when, and ends those that nobody approved in time.
 func (d *Daemon) keepProposals(ctx context.Context, standings []*standing) {
 	list := d.proposals(ctx, standings)
-	d.metrics.waiting(list)
+	d.metrics.waiting(list, d.notInForce().since)
 	for _, p := range list {
 		var err error
 		switch {
 		case !p.Over(time.Now()):
 			continue
+		case p.Kind == key.ActConfigure:
+			err = d.rotator.EndOldSettingsProposals(ctx)
 		case p.Vault != "":
 			err = d.rotator.EndOldKEKProposals(ctx, p.Vault)
 		default:

@@ -4,13 +4,12 @@ import (
 	"context"
 
 	"github.com/keyd-project/keyd/internal/audit"
-	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/key"
 )
 
 // basedHSM is the HSM side, which also tells of each pair whether the HSM had it when the audit chain began.
 type basedHSM struct {
-	*hsm.Client
+	pinnedHSM
 	base *audit.Base
 }
 

@@ -6,7 +6,6 @@ import (
 
 	"github.com/keyd-project/keyd/internal/check"
 	"github.com/keyd-project/keyd/internal/control"
-	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/priority"
 	"github.com/keyd-project/keyd/internal/status"
@@ -26,7 +25,9 @@ func (d *Daemon) Check(ctx context.Context, name string) (status.Checked, error)
 		Self: d.approvals().Self, ConfigPath: d.opts.ConfigPath,
 		Config: d.config(), Start: CheckStart, Store: d.store, Keys: d.loop,
 		Observer: d.observer,
-		Health:   d.health, HSM: checkedHSM{d.hsm, d}, Vaults: d.checkVault, Credential: d.credential().Reread(),
+		Health:   d.health, HSM: checkedHSM{d.pinnedHSM(), d}, Vaults: d.checkVault,
+		Credential:  d.credential().Reread(),
+		Unapproved:  d.notInForce().changes,
 		AuditBroken: d.keeper.Broken,
 		HSMUnit:     d.hsmUnit(), HSMDownRemedy: trouble.HSMDownRemedy(d.hsmUnit()),
 		CertificateSoon: trouble.Of(trouble.CertificateEnds).Threshold, DriftSeverity: trouble.DriftSeverity,
@@ -57,7 +58,7 @@ func (d *Daemon) checkScope(name string) (keyName, vault string, err error) {
 
 // checkedHSM notes what a check sees of the HSM side, so that the status shows it at once.
 type checkedHSM struct {
-	*hsm.Client
+	pinnedHSM
 	d *Daemon
 }
 

@@ -72,9 +72,11 @@ type Daemon struct {
 	// hsmAgain has room for one word that the HSM side is to be looked at again.
 	hsmAgain chan struct{}
 
-	reloading sync.Mutex // allows one reload at a time
-	mu        sync.RWMutex
-	cfg       *config.Config
+	reading    reading    // at the start
+	reloading  sync.Mutex // allows one reload at a time
+	mu         sync.RWMutex
+	cfg        *config.Config // what keyd acts on
+	unapproved unapproved     // what of the files it does not act on
 	azure
 	limits    *vault.Limits
 	vaultSeen *vault.Metrics
@@ -106,12 +108,11 @@ func Run(ctx context.Context, o Options) error {
 }
 
 // build makes every room. Nothing runs yet, and nothing is sent.
-func build(o Options, cfg *config.Config) (*Daemon, error) {
+func build(o Options, file *config.Config) (*Daemon, error) {
 	d := &Daemon{
 		opts:      o,
 		log:       o.Logger,
 		started:   time.Now(),
-		cfg:       cfg,
 		hub:       newHub(),
 		histories: health.NewHistories(),
 		standings: newStandings(),
@@ -119,7 +120,7 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 		hsmAgain:  make(chan struct{}, 1),
 	}
 	var err error
-	if d.rights, err = rightsOf(cfg); err != nil {
+	if d.rights, err = rightsOf(file); err != nil {
 		return nil, err
 	}
 	d.reg = prometheus.NewRegistry()
@@ -127,19 +128,13 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	d.metrics = newMetrics(d.reg, o.Version)
 	d.vaultSeen = vault.NewMetrics(d.reg)
 	d.limits = vault.NewLimits()
-	if d.store, err = openStore(cfg.StateDir, d.reg); err != nil {
-		return nil, forAPerson(cfg, "state_dir", err)
+	if d.store, err = openStore(file.StateDir, d.reg); err != nil {
+		return nil, forAPerson(file, "state_dir", err)
 	}
-	if err := checkNames(context.Background(), d.store, cfg.Policies); err != nil {
+	if err := d.begin(file); err != nil {
 		return nil, errors.Join(err, d.store.Close())
 	}
-	d.makeConsumers()
-	reach, err := d.makeAzure(cfg)
-	if err != nil {
-		return nil, errors.Join(err, d.store.Close())
-	}
-	d.azure = reach
-	d.consumers.Use(reach.resources, cfg.Azure.Subscriptions)
+	cfg := d.cfg
 	d.vaultSeen.Credential(d.cred.Reread())
 	d.makeHSM(cfg)
 	d.keeper = audit.NewKeeper(audit.Config{
@@ -147,15 +142,16 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 		Metrics: audit.NewMetrics(d.reg), Accepted: d.breakAccepted,
 	})
 	d.observer = observe.New(observe.Config{
-		Instance: cfg.Instance, HSM: basedHSM{d.hsm, audit.NewBase(d.store, d.hsm, time.Now)}, Records: d.store,
-		Vaults: d.observeVault, Clock: time.Now,
+		Instance: cfg.Instance, HSM: basedHSM{d.pinnedHSM(), audit.NewBase(d.store, d.hsm, time.Now)}, Records: d.store,
+		Vaults: d.observeVault, Consumers: d.consumers, Clock: time.Now,
 		Metrics: observe.NewMetrics(d.reg), Slow: cfg.Health.Look,
 	})
 	d.rotator = rotate.New(rotate.Config{
-		Instance: cfg.Instance, Generator: "keyd " + o.Version, HSM: d.hsm, Store: d.store, Observer: d.observer,
-		Vaults: d.rotateVault, Clock: time.Now, Random: rand.Reader, Look: cfg.Health.Look,
+		Instance: cfg.Instance, Generator: "keyd " + o.Version, HSM: d.pinnedHSM(), Store: d.store,
+		Observer: d.observer,
+		Vaults:   d.rotateVault, Clock: time.Now, Random: rand.Reader, Look: cfg.Health.Look,
 		Emit: d.happened, Logger: d.log, Metrics: rotate.NewMetrics(d.reg),
-		Mark: d.keeper.Mark, Attest: d.attest, Seal: d.seal, Approvals: d.approvals,
+		Mark: d.keeper.Mark, Attest: d.attest, Seal: d.seal, Approvals: d.approvals, Settings: d.store,
 	})
 	d.loop = rotate.NewLoop(d.rotator, max(2, cfg.HSM.Sessions))
 	d.looked = make(chan struct{})
@@ -170,6 +166,24 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	d.loop.SetVaults(cfg.VaultPolicies())
 	d.loop.SetPolicies(policies)
 	return d, nil
+}
+
+// begin finds out what of the files keyd acts on, and makes its clients in Azure.
+func (d *Daemon) begin(file *config.Config) (err error) {
+	ctx := context.Background()
+	if err := checkNames(ctx, d.store, file.Policies); err != nil {
+		return err
+	}
+	if d.reading, err = d.judge(ctx, file); err != nil {
+		return err
+	}
+	d.cfg = d.reading.acts
+	d.note(d.reading)
+	d.makeConsumers()
+	if d.azure, err = d.makeAzure(d.cfg); err == nil {
+		d.consumers.Use(d.resources, d.cfg.Azure.Subscriptions)
+	}
+	return err
 }
 
 // run starts what build made, in the order in which the rooms need each other. It ends everything when ctx ends or
@@ -230,11 +244,7 @@ func (d *Daemon) recordStop(err error) {
 
 // listen opens the control socket and the web listener, and serves on both.
 func (d *Daemon) listen(ctx context.Context, g *errgroup.Group) error {
-	auth, err := control.Rules{
-		Self:      uint32(os.Getuid()),
-		Readers:   readers(d.cfg.Control.Group),
-		Operators: d.cfg.Control.Operators,
-	}.Authoriser()
+	auth, err := authoriser(d.cfg)
 	if err != nil {
 		return err
 	}
@@ -251,6 +261,23 @@ func (d *Daemon) listen(ctx context.Context, g *errgroup.Group) error {
 	g.Go(func() error { return d.control.Serve(ctx, l) })
 	g.Go(func() error { return d.web.Serve(ctx) })
 	return nil
+}
+
+// authoriser decides who may read and act over the control socket.
+func authoriser(cfg *config.Config) (control.Authoriser, error) {
+	return control.Rules{Self: uint32(os.Getuid()), Readers: readers(cfg.Control.Group),
+		Operators: cfg.Control.Operators}.Authoriser()
+}
+
+// admit has the control socket admit others from now on.
+func (d *Daemon) admit(auth control.Authoriser) {
+	if d.control == nil { // not opened yet
+		return
+	}
+	d.control.Admit(auth)
+	if err := control.GiveTo(d.cfg.Control.Socket, readers(d.cfg.Control.Group)); err != nil {
+		d.log.Error("the control socket keeps the group that it had", "error", err.Error())
+	}
 }
 
 // nowReady tells everybody that keyd has looked at every vault. The loop calls it before it looks at quiet keys.

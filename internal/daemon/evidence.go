@@ -11,12 +11,14 @@ import (
 func (d *Daemon) evidence(s status.Snapshot, looks map[string]*trouble.Look) trouble.Evidence {
 	d.mu.RLock()
 	refused, pace, rights := d.refused, d.cfg.Health, d.rights
+	unapproved := len(d.unapproved.changes)
 	d.mu.RUnlock()
 	e := trouble.Evidence{
 		StoreErr: d.store.Healthy(), ReloadErr: refused, Checkpoint: d.keeper.Last(),
 		AuditBroken: d.keeper.Broken(), HSMLosses: d.hsm.Lost(),
 		Credential: d.credential().Reread(), Newest: pace.Newest, Older: pace.Older,
 		Requests: map[string]trouble.Requests{}, Looks: looks, Config: rights.Digest(),
+		Unapproved: unapproved,
 	}
 	for _, v := range s.Vaults {
 		sent, throttled := d.vaultSeen.Recent(v.Name, s.At)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/config"
+	"github.com/keyd-project/keyd/internal/control"
+	"github.com/keyd-project/keyd/internal/key"
 )
 
 // configChanged are the entries that say by value how the guarded settings changed.
@@ -35,7 +37,13 @@ func (d *Daemon) recordStart(ctx context.Context) error {
 		d.log.Warn("keyd starts with other settings than it last acted on; the audit has each change",
 			"changed", len(changes))
 	}
-	return d.store.Append(ctx, append([]chain.Entry{started}, changes...)...)
+	err = d.recordSettings(ctx, d.reading, key.Person{Actor: "keyd"}, append([]chain.Entry{started}, changes...))
+	var proposed *control.ProposedError
+	if errors.As(err, &proposed) {
+		d.log.Warn("keyd starts, and some of the configuration waits", "why", proposed.Text)
+		return nil
+	}
+	return err
 }
 
 // changedSince compares the settings with those that the chain records, whose digest is last.

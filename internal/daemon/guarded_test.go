@@ -57,7 +57,7 @@ func TestAReloadRecordsByValueWhatChanged(t *testing.T) {
 		},
 		"two by uid 0 (root), login anna": {
 			"keys.vaults": "https://neu-keyd-test.vault.azure.net", "keys.vaults_before": notSet,
-			"keys.consumers": "none", "keys.consumers_before": notSet,
+			"keys.consumers": "declared: none", "keys.consumers_before": notSet,
 			"keys.retire": "disable_after 8760h0m0s, pause 24h0m0s", "keys.retire_before": notSet,
 		},
 	}

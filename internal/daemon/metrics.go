@@ -54,8 +54,11 @@ func newMetrics(reg prometheus.Registerer, version string) *metrics {
 		),
 	}
 	m.proposals = gauge("proposals", "Acts that wait for a second operator.")
-	m.oldest = gauge("proposal_oldest_timestamp_seconds",
-		"When the oldest act that waits for a second operator was proposed; 0 for none.")
+	m.oldest = gauge(
+		"proposal_oldest_timestamp_seconds",
+		"When the oldest act that waits for a second operator was proposed, or since when settings of the "+
+			"configuration are not in force because they need one; 0 for none.",
+	)
 	m.reloaded(true)
 	return m
 }
@@ -69,12 +72,16 @@ func (m *metrics) reloaded(ok bool) {
 	m.reloadTime.SetToCurrentTime()
 }
 
-// waiting shows the acts that wait for a second operator, oldest first.
-func (m *metrics) waiting(list []key.Proposal) {
+// waiting shows the acts that wait for a second operator, oldest first, and since when settings are not in force for
+// want of one; zero: all are.
+func (m *metrics) waiting(list []key.Proposal, since time.Time) {
 	m.proposals.Set(float64(len(list)))
+	if len(list) > 0 && (since.IsZero() || list[0].Since.Before(since)) {
+		since = list[0].Since
+	}
 	m.oldest.Set(0)
-	if len(list) > 0 {
-		m.oldest.Set(float64(list[0].Since.Unix()))
+	if !since.IsZero() {
+		m.oldest.Set(float64(since.Unix()))
 	}
 }
 

@@ -10,101 +10,144 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/control"
+	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/key"
 )
 
 // Reload reads the configuration again. It changes nothing before everything that can fail has succeeded; after an
-// error keyd keeps the old configuration.
+// error keyd keeps the old configuration. Settings that need a second operator wait for one; *control.ProposedError
+// says so.
 func (d *Daemon) Reload(ctx context.Context, actor string) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	err := d.reload(ctx, actor)
-	d.metrics.reloaded(err == nil)
+	var proposed *control.ProposedError
+	waits := errors.As(err, &proposed)
+	d.metrics.reloaded(err == nil || waits)
 	d.mu.Lock()
-	d.refused = err
+	d.refused = nil
+	if !waits {
+		d.refused = err
+	}
 	d.mu.Unlock()
 	d.touch()
-	if err != nil {
+	switch {
+	case waits:
+		d.log.Warn("the configuration was reloaded, and some of it waits", "why", err.Error())
+	case err != nil:
 		d.log.Error("the configuration was not reloaded; keyd keeps the old one", "error", err.Error())
 	}
 	return err
 }
 
 func (d *Daemon) reload(ctx context.Context, actor string) error {
-	next, err := config.Load(d.opts.ConfigPath)
-	if err == nil {
-		err = CheckStart(next)
-	}
-	if err != nil {
-		var problems config.Problems
-		if errors.As(err, &problems) {
-			return &control.UsageError{Text: "the configuration has mistakes; keyd keeps the old one:\n" + err.Error()}
-		}
-		return err
-	}
-	if fixed := needRestart(d.config(), next); len(fixed) > 0 {
-		return &control.RefusedError{
-			Text: "these settings change only with a restart (systemctl restart " + units(
-				d.config(),
-				next,
-			) + "): " + strings.Join(
-				fixed,
-				", ",
-			),
-		}
-	}
-	reach, err := d.makeAzure(next)
+	file, err := d.load()
 	if err != nil {
 		return err
 	}
-	rights, err := rightsOf(next)
+	rd, err := d.judge(ctx, file)
 	if err != nil {
 		return err
 	}
-	policies, err := d.policies(ctx, next)
+	next, err := d.prepare(ctx, rd)
 	if err != nil {
 		return err
 	}
-	err = checkNames(ctx, d.store, next.Policies)
-	var otherCase *key.CaseError
-	if errors.As(err, &otherCase) {
-		return &control.UsageError{Text: "keyd keeps the old configuration:\n" + err.Error()}
-	}
-	if err != nil {
-		return err
-	}
-	was, is := d.config().Guarded(), next.Guarded()
-	reloaded := chain.Entry{Event: chain.ConfigReloaded, Actor: actor, Fields: map[string]string{
-		"keys": fmt.Sprint(len(next.Policies)), "vaults": fmt.Sprint(len(next.Vaults)), chain.FieldConfig: is.Digest()}}
-	changes := configChanged(actor, was, is)
-	if err := d.store.Append(ctx, append([]chain.Entry{reloaded}, changes...)...); err != nil {
+	err = d.recordSettings(ctx, rd, person(ctx, actor), d.reloadEntries(actor, rd))
+	var proposed *control.ProposedError
+	if err != nil && !errors.As(err, &proposed) {
 		return fmt.Errorf("record the reload: %w", err)
 	}
+	d.use(next)
+	d.log.Info("configuration reloaded", "actor", actor, "keys", len(rd.acts.Policies), "waiting", rd.waits())
+	return err
+}
+
+// load reads the files.
+func (d *Daemon) load() (*config.Config, error) {
+	file, err := config.Load(d.opts.ConfigPath)
+	if err == nil {
+		err = CheckStart(file)
+	}
+	var problems config.Problems
+	if errors.As(err, &problems) {
+		return nil, &control.UsageError{Text: "the configuration has mistakes; keyd keeps the old one:\n" + err.Error()}
+	}
+	return file, err
+}
+
+// reloadEntries say in the audit chain what a reload puts into force.
+func (d *Daemon) reloadEntries(actor string, rd reading) []chain.Entry {
+	was, is := d.config().Guarded(), rd.acts.Guarded()
+	reloaded := chain.Entry{Event: chain.ConfigReloaded, Actor: actor, Fields: map[string]string{
+		"keys": fmt.Sprint(len(rd.acts.Policies)), "vaults": fmt.Sprint(len(rd.acts.Vaults)),
+		chain.FieldConfig: is.Digest()}}
+	return append([]chain.Entry{reloaded}, configChanged(actor, was, is)...)
+}
+
+// prepared is a configuration that keyd can use, with all that is made of it.
+type prepared struct {
+	reading
+	azure     azure
+	rights    *hsm.Rights
+	policies  []key.Policy
+	authorise control.Authoriser
+}
+
+// prepare does all of a reload that can fail, and changes nothing.
+func (d *Daemon) prepare(ctx context.Context, rd reading) (p prepared, err error) {
+	p.reading = rd
+	if fixed := needRestart(d.config(), rd.acts); len(fixed) > 0 {
+		return p, &control.RefusedError{Text: "these settings change only with a restart (systemctl restart " +
+			units(d.config(), rd.acts) + "): " + strings.Join(fixed, ", ")}
+	}
+	if p.azure, err = d.makeAzure(rd.acts); err != nil {
+		return p, err
+	}
+	if p.rights, err = rightsOf(rd.file); err != nil {
+		return p, err
+	}
+	if p.policies, err = d.policies(ctx, rd.acts); err != nil {
+		return p, err
+	}
+	if p.authorise, err = authoriser(rd.acts); err != nil {
+		return p, err
+	}
+	err = checkNames(ctx, d.store, rd.file.Policies)
+	var otherCase *key.CaseError
+	if errors.As(err, &otherCase) {
+		err = &control.UsageError{Text: "keyd keeps the old configuration:\n" + err.Error()}
+	}
+	return p, err
+}
+
+// use has keyd act on a configuration.
+func (d *Daemon) use(next prepared) {
 	d.mu.Lock()
 	old := d.cfg
-	d.cfg, d.azure, d.rights = next, reach, rights
+	d.cfg, d.azure, d.rights = next.acts, next.azure, next.rights
+	d.note(next.reading)
 	d.mu.Unlock()
 	select {
 	case d.hsmAgain <- struct{}{}: // it reads the configuration itself
 	default:
 	}
-	d.limit(next)
-	warnOfTestRoot(next, d.log)
+	d.admit(next.authorise)
+	d.limit(next.acts)
+	warnOfTestRoot(next.acts, d.log)
 	d.observer.AskAgain() // the clients made anew know no clock
-	d.loop.SetVaults(next.VaultPolicies())
-	d.loop.SetPolicies(policies)
-	d.consumers.Use(reach.resources, next.Azure.Subscriptions)
+	d.loop.SetVaults(next.acts.VaultPolicies())
+	d.loop.SetPolicies(next.policies)
+	d.consumers.Use(next.azure.resources, next.acts.Azure.Subscriptions)
 	d.standings.reloaded()
 	for _, v := range old.Vaults {
-		if !slices.ContainsFunc(next.Vaults, func(n config.Vault) bool { return n.Name == v.Name }) {
+		if !slices.ContainsFunc(next.acts.Vaults, func(n config.Vault) bool { return n.Name == v.Name }) {
 			d.observer.Metrics.ForgetVault(v.Name)
 			d.health.Metrics.ForgetVault(v.Name)
 			d.vaultSeen.Forget(v.Name)
 		}
 	}
-	d.health.SetPace(next.Health.Newest, next.Health.Older)
-	d.log.Info("configuration reloaded", "actor", actor, "keys", len(next.Policies), "changed", len(changes))
-	return nil
+	d.health.SetPace(next.acts.Health.Newest, next.acts.Health.Older)
 }
 
 // needRestart names the changed settings that keyd cannot change while it runs.
@@ -130,11 +173,7 @@ func needRestart(old, next *config.Config) (names []string) {
 		a.Sessions != b.Sessions || a.CallTimeout != b.CallTimeout || a.GenerateTimeout != b.GenerateTimeout ||
 			a.WrapMechanism != b.WrapMechanism,
 	)
-	add(
-		"control",
-		old.Control.Socket != next.Control.Socket || old.Control.Group != next.Control.Group ||
-			fmt.Sprint(old.Control.Operators) != fmt.Sprint(next.Control.Operators),
-	)
+	add("control.socket", old.Control.Socket != next.Control.Socket)
 	add("web", old.Web != next.Web)
 	add("health.look", old.Health.Look != next.Health.Look)
 	add("log", old.Log != next.Log)

@@ -19,7 +19,8 @@ import (
 // Store is what keyd needs from the store of records and their audit chain; internal/store/storetest is its contract.
 type Store interface {
 	rotate.Store // stores the records
-	audit.Chain  // reads the chain
+	rotate.SettingsStore
+	audit.Chain // reads the chain
 	Revisions(ctx context.Context) (map[string]uint64, error)
 	Recent(ctx context.Context, n int) ([]chain.Linked, error)
 	Verify(ctx context.Context) (chain.Report, error)

@@ -84,13 +84,13 @@ func (c Checkpoint) Digest() Fingerprint {
 // BreakID names a break, for a person: the first 16 hex digits of its digest.
 func (c Checkpoint) BreakID() string { return strings.TrimPrefix(string(c.Digest()), "sha256:")[:16] }
 
-// maxReason is how many bytes the reason of a break may have.
+// maxReason is how many bytes the reason may have that root gives for what the audit keeps for ever.
 const maxReason = 500
 
-// ValidReason returns an error that says why text cannot be the reason of a break.
+// ValidReason returns an error that says why text cannot be a reason of root.
 func ValidReason(text string) error {
 	if text == "" || len(text) > maxReason || !utf8.ValidString(text) {
-		return fmt.Errorf("the reason of a break has 1 to %d bytes of UTF-8, not %d", maxReason, len(text))
+		return fmt.Errorf("the reason has 1 to %d bytes of UTF-8, not %d", maxReason, len(text))
 	}
 	return nil
 }

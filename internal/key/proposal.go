@@ -1,6 +1,7 @@
 package key
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -24,7 +25,10 @@ const (
 	ActEnable     ActKind = "enable"
 )
 
-// ActKinds lists every act.
+// ActConfigure is to change guarded settings. It needs a second operator wherever any act does.
+const ActConfigure ActKind = "configure"
+
+// ActKinds lists the acts that the configuration may name.
 var ActKinds = []ActKind{ActAdopt, ActCompromise, ActKEK, ActRetire, ActResume, ActEnable}
 
 // Approvals is what the configuration says about acts that need a second operator.
@@ -43,11 +47,14 @@ type Person struct {
 	Login string `json:"login,omitempty"` // "": not known, as of root
 }
 
+// Known reports whether keyd knows which person it is.
+func (p Person) Known() bool { return p.Login != "" }
+
 // Act is what an operator asks for, as a second one must know it to approve it.
 type Act struct {
 	Kind   ActKind `json:"act"`
 	Key    string  `json:"key,omitempty"`   // what it is about: a key
-	Vault  string  `json:"vault,omitempty"` // or a vault, by its URL
+	Vault  string  `json:"vault,omitempty"` // or a vault, by its URL; neither: keyd itself
 	Reason string  `json:"reason"`
 	// Arguments are those besides the reason. Effects says for people what follows from the act.
 	Arguments map[string]string `json:"arguments,omitempty"`
@@ -88,13 +95,8 @@ func (p Proposal) Over(now time.Time) bool {
 	return !now.Before(p.Until) || now.Before(p.Since.Add(-MaxSkew))
 }
 
-// Subject names what the proposal is about: a key or a vault's URL.
-func (a Act) Subject() string {
-	if a.Key != "" {
-		return a.Key
-	}
-	return a.Vault
-}
+// Subject names what the proposal is about: a key, a vault's URL, or keyd itself.
+func (a Act) Subject() string { return cmp.Or(a.Key, a.Vault, "keyd") }
 
 // String is the act with its arguments, for people: "enable sa-cmk-key version=4f1d".
 func (a Act) String() string {

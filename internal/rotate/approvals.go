@@ -120,11 +120,10 @@ func (g *gate) propose(
 	act key.Act,
 	rules key.Approvals,
 ) ([]chain.Entry, error) {
-	now := g.r.now()
 	if err := identified(g.by, rules); err != nil {
 		return nil, err
 	}
-	entries := dropOver(list, now)
+	entries := dropOver(list, g.r.now())
 	for _, old := range *list {
 		if old.Kind != act.Kind || !maps.Equal(old.Arguments, act.Arguments) {
 			continue
@@ -141,19 +140,29 @@ func (g *gate) propose(
 		return nil, refuse("%d proposals about %s wait already: approve or withdraw them first (keyd approvals)",
 			maxProposals, act.Subject())
 	}
-	id, err := g.r.newID()
+	proposed, err := g.add(list, state, act, rules)
 	if err != nil {
 		return nil, err
 	}
+	return append(entries, proposed), nil
+}
+
+// add makes the act a proposal in the list.
+func (g *gate) add(list *record.Proposals, state string, act key.Act, rules key.Approvals) (chain.Entry, error) {
+	id, err := g.r.newID()
+	if err != nil {
+		return chain.Entry{}, err
+	}
+	now := g.r.now()
 	p := key.Proposal{ID: id, Act: act, By: g.by, Since: now, Until: now.Add(rules.Wait)}
 	if p.Digest, err = p.Sum(state, rules.Config); err != nil {
-		return nil, err
+		return chain.Entry{}, err
 	}
 	*list = append(slices.Clone(*list), p)
 	g.proposed = &p
-	return append(entries, chain.Entry{Event: chain.Proposed, Actor: g.by.Actor, Fields: map[string]string{
+	return chain.Entry{Event: chain.Proposed, Actor: g.by.Actor, Fields: map[string]string{
 		"proposal": string(p.ID), "act": act.String(), "effects": act.Effects, "reason": act.Reason,
-		"login": g.by.Login, "until": p.Until.UTC().Format(time.RFC3339), "digest": p.Digest}}), nil
+		"login": g.by.Login, "until": p.Until.UTC().Format(time.RFC3339), "digest": p.Digest}}, nil
 }
 
 // approve consumes the proposal, if the act is still what was proposed, and the person may approve it.
@@ -213,6 +222,10 @@ func identified(by key.Person, rules key.Approvals) error {
 func mayApprove(by key.Person, p key.Proposal, rules key.Approvals) error {
 	if err := identified(by, rules); err != nil {
 		return err
+	}
+	if !p.By.Known() {
+		return refuse("keyd does not know who asked for proposal %s: an operator who wants it runs keyd reload under "+
+			"their own user, and another person then approves it", p.ID)
 	}
 	if by.UID == p.By.UID || by.Login == p.By.Login {
 		return refuse(

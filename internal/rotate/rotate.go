@@ -131,6 +131,8 @@ type Config struct {
 	Attest func(ctx context.Context, vaultURL string, want attest.Expect) (e attest.Evidence, asked bool)
 	// Approvals says which acts need a second operator. It may be nil: none.
 	Approvals func() key.Approvals
+	// Settings keeps the guarded settings that are in force. It may be nil where nobody changes them.
+	Settings SettingsStore
 	// Seal has the audit chain signed before a version is disabled, or fails. It may be nil.
 	Seal func(ctx context.Context) error
 }

@@ -13,8 +13,8 @@ type Proposal struct {
 	VaultName string `json:"vault_name,omitempty"` // nickname, of one that is about a vault
 }
 
-// About names the key or the vault, for people.
-func (p Proposal) About() string { return cmp.Or(p.Key, p.VaultName, p.Vault) }
+// About names the key, the vault or keyd itself, for people.
+func (p Proposal) About() string { return cmp.Or(p.Key, p.VaultName, p.Vault, p.Subject()) }
 
 // Words is the act in words, such as "resume sa-cmk-key".
 func (p Proposal) Words() string {

@@ -13,3 +13,11 @@ func (w *world) proposed(since time.Duration) {
 		Act: key.Act{Kind: key.ActResume, Key: w.Keys[0].Name}, By: key.Person{Actor: "uid 1000 (anna)"},
 		Since: noon.Add(-since), Until: noon.Add(24*time.Hour - since)}}}
 }
+
+// settingsWait has settings of the files wait for a second operator.
+func (w *world) settingsWait(since time.Duration, login string) {
+	w.proposed(since)
+	w.Unapproved = 2
+	w.Proposals[0].Kind, w.Proposals[0].Key = key.ActConfigure, ""
+	w.Proposals[0].By.Login = login
+}

@@ -47,6 +47,7 @@ const (
 	CompromisedEnabled       Cause = "compromised-enabled"
 	RequestWaiting           Cause = "request-waiting"
 	ProposalWaiting          Cause = "proposal-waiting"
+	SettingsWaiting          Cause = "settings-waiting"
 	StepFailing              Cause = "step-failing"
 	RotationSlow             Cause = "rotation-slow"
 	RotationPartial          Cause = "rotation-partial"
@@ -164,6 +165,8 @@ var table = []Row{
 		Threshold: time.Hour, Remedy: waits + "it begins by itself when that is removed"},
 	{Cause: ProposalWaiting, Code: "keydproposalwaiting", Alert: "KeydProposalWaiting", Severity: warning,
 		Threshold: time.Hour},
+	{Cause: SettingsWaiting, Code: "keydproposalwaiting", Alert: "KeydProposalWaiting", Severity: warning,
+		Remedy: "put the files back as they were, or have an operator propose them again; then: keyd reload"},
 	{Cause: StepFailing, Code: "keydrotationfailing", Alert: "KeydRotationFailing", Severity: warning,
 		Remedy: "keyd tries again by itself"},
 	{Cause: RotationSlow, Code: "keydrotationfailing", Alert: "KeydRotationFailing", Severity: warning,

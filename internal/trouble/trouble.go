@@ -23,6 +23,7 @@ type Evidence struct {
 	StoreErr   error     // of the last write
 	ReloadErr  error     // of the last reload; nil if it succeeded
 	Config     string    // the digest of what the daemon's own reading of the configuration permits the HSM side
+	Unapproved int       // how many settings of the files are not in force before a second operator approves them
 	Checkpoint time.Time // when the audit chain was last signed; zero: not known
 	// AuditBroken says why the audit chain is not the one that the audit key signed; "" if nothing shows that.
 	AuditBroken string
@@ -69,6 +70,7 @@ func Find(s status.Snapshot, e Evidence) []status.Problem {
 	for _, p := range s.Proposals {
 		f.proposal(p)
 	}
+	f.settings(s.Proposals)
 	f.describe()
 	problems := make([]status.Problem, len(f.found))
 	for i, p := range f.found {

@@ -111,6 +111,9 @@ func (s *Store) SaveVault(ctx context.Context, rec record.Vault, entries ...chai
 // isVault recognises the record of a vault by its name, a URL: no key's name has a colon.
 func isVault(name string) bool { return strings.HasPrefix(name, "https://") }
 
+// isKey recognises the record of a key by its name.
+func isKey(name string) bool { return !isVault(name) && name != record.SettingsName }
+
 // change is a record to save.
 type change struct {
 	name     string

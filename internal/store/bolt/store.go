@@ -25,8 +25,9 @@ type Store struct {
 	metrics  *metrics
 	commit   func(*bbolt.Tx) error // bbolt's Commit; tests put a failing disk here
 
-	records *kept[record.Record]
-	vaults  *kept[record.Vault] // by URL
+	records  *kept[record.Record]
+	vaults   *kept[record.Vault] // by URL
+	settings *kept[record.Settings]
 
 	waiting waiting
 	writing sync.Mutex // held over one whole transaction
@@ -46,7 +47,9 @@ type Store struct {
 func newStore(path string, f format) *Store {
 	return &Store{
 		path: path, format: f, commit: (*bbolt.Tx).Commit,
-		records: newKept(record.Record.Clone), vaults: newKept(record.Vault.Clone),
+		records: newKept(
+			record.Record.Clone,
+		), vaults: newKept(record.Vault.Clone), settings: newKept(record.Settings.Clone),
 	}
 }
 
@@ -113,7 +116,7 @@ func (s *Store) Names(ctx context.Context) ([]string, error) {
 	var names []string
 	err := s.view(ctx, func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketRecords).ForEach(func(k, _ []byte) error {
-			if !isVault(string(k)) {
+			if isKey(string(k)) {
 				names = append(names, string(k))
 			}
 			return nil
@@ -127,7 +130,7 @@ func (s *Store) Revisions(ctx context.Context) (map[string]uint64, error) {
 	revisions := map[string]uint64{}
 	err := s.view(ctx, func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketRecords).ForEach(func(k, value []byte) error {
-			if isVault(string(k)) {
+			if !isKey(string(k)) {
 				return nil
 			}
 			head, err := parseHead(string(k), value)

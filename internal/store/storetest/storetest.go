@@ -26,6 +26,8 @@ type Backend interface {
 	Revisions(ctx context.Context) (map[string]uint64, error)
 	LoadVault(ctx context.Context, url string) (record.Vault, error)
 	SaveVault(ctx context.Context, rec record.Vault, entries ...chain.Entry) (record.Vault, error)
+	LoadSettings(ctx context.Context) (record.Settings, error)
+	SaveSettings(ctx context.Context, rec record.Settings, entries, others []chain.Entry) error
 	Append(ctx context.Context, entries ...chain.Entry) error
 	Head(ctx context.Context) (seq uint64, hash chain.Hash, err error)
 	Audit(ctx context.Context, from uint64, fn func(chain.Linked) error) error
@@ -45,23 +47,24 @@ type Opened struct {
 // Run runs the contract; open makes a fresh, empty backend each time.
 func Run(t *testing.T, open func(t *testing.T) Opened) {
 	contract := map[string]func(*testing.T, Opened){
-		"an absent record loads empty at revision 0":     absent,
-		"what was saved is loaded":                       roundTrip,
-		"a change to a loaded record changes no other":   apart,
-		"a stale revision conflicts and changes nothing": conflict,
-		"a record is created once":                       createdOnce,
-		"one key gets no second record in another case":  otherCase,
-		"a change needs an audit entry":                  needsEntry,
-		"an entry of another key is refused":             otherKey,
-		"revisions grow and are never used again":        revisions,
-		"revisions tell which record has changed":        changed,
-		"entries keep their order":                       order,
-		"every racing change is applied exactly once":    race,
-		"a cancelled context changes nothing":            cancelled,
-		"several records change together or not at all":  together,
-		"the record of a vault is kept as that of a key": vaultRoundTrip,
-		"a vault's stale revision conflicts":             vaultConflict,
-		"a vault and a key do not share a record":        vaultApart,
+		"an absent record loads empty at revision 0":      absent,
+		"what was saved is loaded":                        roundTrip,
+		"a change to a loaded record changes no other":    apart,
+		"a stale revision conflicts and changes nothing":  conflict,
+		"a record is created once":                        createdOnce,
+		"one key gets no second record in another case":   otherCase,
+		"a change needs an audit entry":                   needsEntry,
+		"an entry of another key is refused":              otherKey,
+		"revisions grow and are never used again":         revisions,
+		"revisions tell which record has changed":         changed,
+		"entries keep their order":                        order,
+		"every racing change is applied exactly once":     race,
+		"a cancelled context changes nothing":             cancelled,
+		"several records change together or not at all":   together,
+		"the record of a vault is kept as that of a key":  vaultRoundTrip,
+		"a vault's stale revision conflicts":              vaultConflict,
+		"a vault and a key do not share a record":         vaultApart,
+		"the settings are kept with entries about others": settings,
 
 		"a ledger is kept as it was saved last":    ledger,
 		"a ledger is unknown to chain and records": ledgerApart,
