@@ -64,9 +64,11 @@ type Daemon struct {
 	// histories has what looks and proofs showed during the last day.
 	histories *health.Histories
 	standings *standings
-	consumers *consumer.Watcher
-	control   *control.Server
-	web       *web.Server
+	// consumers knows who uses the keys, and usersShown are the metrics of it.
+	consumers  *consumer.Watcher
+	usersShown *usersMetrics
+	control    *control.Server
+	web        *web.Server
 	// changed has room for one word that something changed that a status line may show.
 	changed chan struct{}
 	// hsmAgain has room for one word that the HSM side is to be looked at again.
@@ -126,6 +128,7 @@ func build(o Options, file *config.Config) (*Daemon, error) {
 	d.reg = prometheus.NewRegistry()
 	d.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.metrics = newMetrics(d.reg, o.Version)
+	d.usersShown = newUsersMetrics(d.reg, d.started, d.vaultNames)
 	d.vaultSeen = vault.NewMetrics(d.reg)
 	d.limits = vault.NewLimits()
 	if d.store, err = openStore(file.StateDir, d.reg); err != nil {

@@ -24,8 +24,8 @@ type NoToken struct {
 // audiences are those without a token, by name.
 type audiences map[string]NoToken
 
-// note keeps how a sign-in ended. One that its caller gave up shows nothing. It reports whether it changed what is
-// known.
+// note keeps how a sign-in ended, and reports whether that changed what is known. One that its caller gave up shows
+// nothing. Once a sign-in works again, what failed before it is old news: keyd asks for consumers once an hour only.
 func (a audiences) note(
 	ctx context.Context, o policy.TokenRequestOptions, ofVaults bool, at time.Time, err error,
 ) bool {
@@ -35,7 +35,7 @@ func (a audiences) note(
 	case err == nil && !failed, err != nil && errors.Is(ctx.Err(), context.Canceled):
 		return false
 	case err == nil:
-		delete(a, name)
+		clear(a)
 		return true
 	case failed:
 		at = before.Since

@@ -97,11 +97,15 @@ func TestACredentialKnowsSinceWhenAndForWhatItGetsNoToken(t *testing.T) {
 	if err := s.try(t, s.cred); err != nil {
 		t.Fatal(err)
 	}
-	s.shown(t, "a vault's token does not help consumers", 0, began, manager)
-	if err := s.consumer(t.Context()); err != nil {
+	s.shown(t, "once a sign-in works again", 0, 0)
+	s.Fail(emulator.Rule{Operation: "token", Status: http.StatusBadRequest})
+	if err := s.consumer(t.Context()); err == nil {
+		t.Fatal("the sign-in for consumers worked")
+	}
+	if err := s.try(t, s.cred); err != nil {
 		t.Fatal(err)
 	}
-	s.shown(t, "with tokens", 0, 0)
+	s.shown(t, "a vault's token, which never failed, does not help consumers", 0, float64(s.now.Unix()), manager)
 }
 
 func TestATokenThatKeydStillHasIsASuccess(t *testing.T) {
