@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"strings"
 
 	"github.com/keyd-project/keyd/internal/service"
 )
@@ -41,7 +42,19 @@ func nameOf(id string) string {
 	if s, ok := service.Of(id); ok {
 		return s.Name + " " + service.NameOf(id)
 	}
+	if words, ok := named[service.TypeOf(id)]; ok {
+		return words + " " + service.NameOf(id)
+	}
+	if rest, ok := strings.CutPrefix(id, "/subscriptions/"); ok && !strings.Contains(rest, "/") {
+		return "subscription " + rest
+	}
 	return id
+}
+
+// named are the words for types that are no services.
+var named = map[string]string{
+	identityType: "identity", "microsoft.keyvault/vaults": "vault", "microsoft.keyvault/managedhsms": "Managed HSM",
+	"microsoft.keyvault/vaults/keys": "key", "microsoft.authorization/roledefinitions": "role",
 }
 
 type callKey struct{}

@@ -105,7 +105,16 @@ type page[T any] struct {
 
 // list reads every page of a list.
 func list[T any](ctx context.Context, c *Client, k call, path, apiVersion string) ([]T, error) {
-	at, err := c.urlOf(path, "", apiVersion)
+	return listWhere[T](ctx, c, k, path, "", apiVersion)
+}
+
+// listWhere reads every page of a list that Azure filters; "": it does not.
+func listWhere[T any](ctx context.Context, c *Client, k call, path, filter, apiVersion string) ([]T, error) {
+	query := ""
+	if filter != "" {
+		query = "$filter=" + url.QueryEscape(filter)
+	}
+	at, err := c.urlOf(path, query, apiVersion)
 	if err != nil {
 		return nil, k.fail(err)
 	}
