@@ -32,6 +32,7 @@ const (
 	AuditBroken              Cause = "audit-broken"
 	CredentialUnusable       Cause = "credential-unusable"
 	CertificateEnds          Cause = "certificate-ends"
+	SignInFailing            Cause = "sign-in-failing"
 	VaultUnreachable         Cause = "vault-unreachable"
 	ClockSkew                Cause = "clock-skew"
 	KEKWaiting               Cause = "kek-waiting"
@@ -140,6 +141,8 @@ var table = []Row{
 		Remedy: "{credential}"},
 	{Cause: CertificateEnds, Code: "keydcertificateends", Alert: "KeydCertificateEnds", Severity: warning,
 		Threshold: 14 * 24 * time.Hour, Remedy: "{credential}"},
+	{Cause: SignInFailing, Code: "keydsigninfailing", Alert: "KeydSignInFailing", Severity: warning,
+		Remedy: "keyd check tries the sign-in; keyd goes on by itself"},
 
 	{Cause: VaultUnreachable, Code: "keydvaultunreachable", Alert: "KeydVaultUnreachable", Severity: warning,
 		Remedy: "keyd check tries each part of the way to it; keyd goes on by itself"},

@@ -162,6 +162,9 @@ func examples() []example {
 			func(w *world) { w.Checkpoint = ago(24 * time.Hour) },
 		},
 		{"keydauditbroken", "", "", "", func(w *world) { w.AuditBroken = "the audit chain is another" }, nil},
+		{"keydsigninfailing", "", "", "", func(w *world) {
+			w.Credential.NoTokens = []vault.NoToken{noToken(ago(time.Minute))}
+		}, nil},
 		{
 			"keydvaultunreachable", "", "", aVault, func(w *world) {
 				w.Vaults[0].Reachable, w.Vaults[0].Error = false, "i/o timeout"

@@ -12,7 +12,7 @@ import (
 // Rooms that ask other parts of Azure sign in and connect as the clients of vaults do. They use what is here.
 
 // Tagged marks the errors of a credential, so that Advice knows a failed sign-in.
-func Tagged(cred azcore.TokenCredential) azcore.TokenCredential { return taggedCredential{cred} }
+func Tagged(cred azcore.TokenCredential) azcore.TokenCredential { return taggedCredential{next: cred} }
 
 // Capped bounds the body of every answer.
 func Capped(t policy.Transporter) policy.Transporter { return cappedTransport{t} }

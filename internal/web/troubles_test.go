@@ -82,6 +82,9 @@ func otherProblems() (all []status.Problem) {
 	add(status.Warning, "", "", "keydnotready",
 		"keyd has not looked at every vault since it started at 2026-11-25T09:20:00Z",
 		"keyd check tries each part of the way to the vaults and the HSM; keyd goes on by itself")
+	add(status.Warning, "", "", "keydsigninfailing",
+		"keyd has not been able to sign in to Azure for https://vault.azure.net since 2026-11-25T09:20:00Z: no token: "+
+			"connection refused", "keyd check tries the sign-in; keyd goes on by itself")
 	add(status.Warning, "", mhsm, "keydvaultunreachable", "vault contoso-hsm cannot be used: dial tcp: i/o timeout",
 		"keyd check tries each part of the way to it; keyd goes on by itself")
 	add(status.Warning, "", weu, "keydclockskew",
