@@ -18,7 +18,7 @@ func (o *Observer) Learn(l record.Learnt) {
 }
 
 func learnt(last *record.Observation, l record.Learnt) *record.Observation {
-	seen := &record.Observation{At: last.At, HSM: last.HSM, Vaults: maps.Clone(last.Vaults)}
+	seen := &record.Observation{At: last.At, HSM: last.HSM, Vaults: maps.Clone(last.Vaults), Usage: last.Usage}
 	seen.HSM.Asked = map[key.ID]record.Mark{}
 	for id, mark := range last.HSM.Asked {
 		if mark.Revision == l.From {

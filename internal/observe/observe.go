@@ -49,15 +49,25 @@ type Records interface {
 	LoadVault(ctx context.Context, url string) (record.Vault, error)
 }
 
+// Consumers has what was seen of those who use a key. Its looks never fail: what cannot be seen is in them.
+type Consumers interface {
+	// Look looks at the consumers of a key and at the logs of its vaults now. What it sees becomes the last look.
+	Look(ctx context.Context, p key.Policy) record.Usage
+	// Last is the last look at those who use a key; zero before the first.
+	Last(name string) record.Usage
+}
+
 // Config holds the parts of an Observer.
 type Config struct {
 	Instance string
 	HSM      HSM
 	Records  Records
 	// Vaults finds the vault with this URL; nil if the configuration has none.
-	Vaults  func(url string) Vault
-	Clock   func() time.Time
-	Metrics *Metrics // may be nil
+	Vaults func(url string) Vault
+	// Consumers may be nil: then nobody looks at those who use a key.
+	Consumers Consumers
+	Clock     func() time.Time
+	Metrics   *Metrics // may be nil
 	// Slow is how old the HSM's inventory and a vault's list of keys may be for a key with nothing due.
 	Slow time.Duration
 }
@@ -98,7 +108,8 @@ func (o *Observer) Observe(ctx context.Context, p key.Policy, rec record.Record)
 	if used || last == nil {
 		last = &record.Observation{} // a step changed what was seen
 	}
-	seen := &record.Observation{At: o.now(), Vaults: make(map[string]record.VaultSeen, len(p.Vaults))}
+	seen := &record.Observation{At: o.now(), Vaults: make(map[string]record.VaultSeen, len(p.Vaults)),
+		Usage: o.lastUsage(p)}
 	seen.HSM = o.hsm(ctx, p.Key, o.Slow)
 	for _, v := range p.Vaults {
 		part := last.Vaults[v.URL]
@@ -125,7 +136,10 @@ func (o *Observer) Refresh(ctx context.Context, p key.Policy, rec record.Record,
 	if used || last == nil {
 		return o.Observe(ctx, p, rec)
 	}
-	seen := &record.Observation{At: last.At, HSM: last.HSM, Vaults: maps.Clone(last.Vaults)}
+	seen := &record.Observation{At: last.At, HSM: last.HSM, Vaults: maps.Clone(last.Vaults), Usage: last.Usage}
+	if parts.Usage {
+		seen.Usage = o.usage(ctx, p)
+	}
 	if parts.HSM {
 		seen.HSM = o.hsm(ctx, p.Key, downTime)
 	}
@@ -182,7 +196,8 @@ func (o *Observer) Survey(ctx context.Context, p key.Policy, rec record.Record) 
 
 // Look looks at everything again, but keeps nothing.
 func (o *Observer) Look(ctx context.Context, p key.Policy, rec record.Record) *record.Observation {
-	seen := &record.Observation{At: o.now(), Vaults: make(map[string]record.VaultSeen, len(p.Vaults))}
+	seen := &record.Observation{At: o.now(), Vaults: make(map[string]record.VaultSeen, len(p.Vaults)),
+		Usage: o.lastUsage(p)}
 	seen.HSM = o.hsm(ctx, p.Key, 0)
 	for _, v := range p.Vaults {
 		o.cache.putVault(v.URL, nil)
@@ -231,7 +246,7 @@ func (o *Observer) Doubt(name string) {
 }
 
 func doubted(last *record.Observation) *record.Observation {
-	seen := &record.Observation{At: last.At, HSM: last.HSM, Vaults: maps.Clone(last.Vaults)}
+	seen := &record.Observation{At: last.At, HSM: last.HSM, Vaults: maps.Clone(last.Vaults), Usage: last.Usage}
 	if seen.HSM.Err != nil {
 		seen.HSM.Begun = time.Time{}
 	}

@@ -35,12 +35,13 @@ func TestTheRulesPageIsWrittenFromTheRulesAndTheirExamples(t *testing.T) {
 
 const preface = "keyd decides what to do next with a key by one list of rules. It asks them in the order of this " +
 	"page, and the first rule that answers decides. Each answer is one step. Then keyd looks and asks again. The " +
-	"rules know four things: the time, the key's policy, its record, and what the HSM and the vaults show.\n\n" +
+	"rules know four things: the time, the key's policy, its record, and what the HSM, the vaults and those who use " +
+	"the key show.\n\n" +
 	"`keyd plan --explain KEY` shows for one key what each rule says now.\n\n" +
 	"The tests of `internal/plan` write this page from the rules and their examples, each of which is a test. Write " +
 	"it again with `go test ./internal/plan -update`. The examples show where a rule answers, where it does not, and " +
-	"which rule comes before it. Unless an example says otherwise, the key has two Key Vaults, weu and neu; mhsm is " +
-	"a Managed HSM."
+	"which rule comes before it. Unless an example says otherwise, the key has two Key Vaults, weu and neu, and no " +
+	"consumers; with consumers it has weu alone. mhsm is a Managed HSM."
 
 func page(t *testing.T) string {
 	var b strings.Builder

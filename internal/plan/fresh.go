@@ -18,11 +18,13 @@ type Parts struct {
 	KEKs     []string // the key exchange key of these vaults
 	Clocks   []string // the clock of these vaults
 	Proofs   []string // a proof of the newest version in these vaults
+	Usage    bool     // those who use the key
 }
 
 // None reports whether there is nothing to look at.
 func (p Parts) None() bool {
-	return !p.HSM && len(p.IDs)+len(p.Listings)+len(p.Vaults)+len(p.Newest)+len(p.KEKs)+len(p.Clocks)+len(p.Proofs) == 0
+	return !p.HSM && !p.Usage &&
+		len(p.IDs)+len(p.Listings)+len(p.Vaults)+len(p.Newest)+len(p.KEKs)+len(p.Clocks)+len(p.Proofs) == 0
 }
 
 // Stale lists the parts of the observation that keyd must look at again before it takes a step. keyd does not look at
@@ -36,7 +38,9 @@ func (p Parts) None() bool {
 //   - the begin of a rotation: the newest pair or the spare that it takes, and the vaults' clocks, because a local
 //     clock that somebody set makes up reasons;
 //   - a hold: what it is about;
-//   - a disabling: everything, and a proof of the newest version in that vault that began in this very step.
+//   - a disabling: those who use the key, in this very step; once they need the version no more, everything, and a
+//     proof of the newest version in that vault that began in this very step;
+//   - a wait for those who use the key: those, but not more often than every hour.
 func (in Input) Stale(s Step) (p Parts) {
 	switch s.Kind {
 	case Generate:
@@ -67,6 +71,8 @@ func (in Input) Stale(s Step) (p Parts) {
 		in.staleForWait(s, &p)
 	case Disable:
 		in.staleForDisable(s, &p)
+	case Idle:
+		p.Usage = s.AsksUsers
 	case DisableDone, DisableAborted:
 		in.eachVault(p.vault)
 	case EnableDone, EnableAborted:
@@ -99,6 +105,10 @@ func (in Input) staleForImport(s Step, p *Parts) {
 }
 
 func (in Input) staleForDisable(s Step, p *Parts) {
+	if in.AsksUsers() && !in.usersSeenNow() {
+		p.Usage = true
+		return // they may still need the version: then the rest is for nothing
+	}
 	in.eachVault(p.vault)
 	p.HSM = !in.recent(in.Seen.HSM.Begun)
 	if seen, ok := in.asked(s.Vault); ok && (!in.provenNow(seen) || seen.Proof.At.Before(in.Since)) {

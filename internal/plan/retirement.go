@@ -18,8 +18,8 @@ const disablingTries = 10 * time.Minute
 
 // retirement disables one version, once its rule is met and nothing forbids it. See retirable.
 func retirement(in Input) (Step, bool) {
-	r, why, _ := in.retirable()
-	if r == nil || why != "" {
+	r, waits := in.retirable()
+	if r == nil || waits.why != "" {
 		return Step{}, false
 	}
 	return Step{Kind: Disable, Generation: r.Generation.Number, Vault: r.Vault, Attempt: r.Attempt,
@@ -29,27 +29,32 @@ func retirement(in Input) (Step, bool) {
 
 // retirementWaits says what the next disabling waits for.
 func retirementWaits(in Input) (Step, bool) {
-	r, why, until := in.retirable()
-	if r == nil || why == "" {
+	r, waits := in.retirable()
+	if r == nil || waits.why == "" {
 		return Step{}, false
 	}
-	if _, _, next := Due(in); !next.IsZero() && (until.IsZero() || next.Before(until)) {
-		until = next
-	}
-	return Step{Kind: Idle, Generation: r.Generation.Number, Vault: r.Vault, Version: r.Version, Until: until,
-		Why: fmt.Sprintf("version %s is to be disabled, and waits: %s", r.Version, why)}, true
+	_, _, next := Due(in)
+	return Step{Kind: Idle, Generation: r.Generation.Number, Vault: r.Vault, Version: r.Version,
+		Until: sooner(waits.until, next), AsksUsers: waits.look,
+		Why: fmt.Sprintf("version %s is to be disabled, and waits: %s", r.Version, waits.why)}, true
 }
 
-// retirable is the version that keyd disables next by the retire rule, and what that still waits for: "" for nothing.
-// until is when the wait is over, if that is known.
+// waiting is what a disabling waits for.
+type waiting struct {
+	why   string    // "": for nothing
+	until time.Time // when that is over, or may be; zero: nobody knows
+	look  bool      // only another look at those who use the key can show that it is over
+}
+
+// retirable is the version that keyd disables next by the retire rule, and what that still waits for.
 //
 // keyd retires a key version by version: all of the oldest generation, vault by vault, before the next generation.
 // What waits in one vault does not hold up the same generation in another. What was begun, and may have been cut short,
 // goes on before another begins.
-func (in Input) retirable() (r *Retiring, why string, until time.Time) {
+func (in Input) retirable() (*Retiring, waiting) {
 	list := Retirements(in.Now, in.Policy, in.Policy.Retire, in.Record)
 	if len(list) == 0 {
-		return nil, "", until
+		return nil, waiting{}
 	}
 	first, open := list[0], in.Record.OpenDisabling()
 	switch v, x, found := in.disabledByOthers(); {
@@ -59,14 +64,14 @@ func (in Input) retirable() (r *Retiring, why string, until time.Time) {
 				!near(in.Now, in.Record.LastDisabling.Here, disablingTries)
 		})
 		if len(list) == 0 {
-			return &first, fmt.Sprintf("keyd does not know yet whether vault %s disabled version %s", open.VaultName,
-				open.Disables), until
+			return &first, waiting{why: fmt.Sprintf("keyd does not know yet whether vault %s disabled version %s",
+				open.VaultName, open.Disables)}
 		}
 	case found: // keyd records as its own what the rule covers, before it goes on
 		list = slices.DeleteFunc(list, func(r Retiring) bool { return r.Version != x })
 		if len(list) == 0 {
-			return &first, fmt.Sprintf("somebody other than keyd disabled version %s in vault %s; to enable it: "+
-				"keyd enable %s %s --reason …", x, v.Name, in.Policy.Key, x), until
+			return &first, waiting{why: fmt.Sprintf("somebody other than keyd disabled version %s in vault %s; to "+
+				"enable it: keyd enable %s %s --reason …", x, v.Name, in.Policy.Key, x)}
 		}
 	default:
 		list = slices.DeleteFunc(list, func(x Retiring) bool {
@@ -77,19 +82,27 @@ func (in Input) retirable() (r *Retiring, why string, until time.Time) {
 	slices.SortStableFunc(list, func(a, b Retiring) int {
 		return a.DisableBegun.Compare(b.DisableBegun)
 	})
-	if why, until = in.forbidsAny(); why != "" {
-		return &list[0], why, until
+	if why, until := in.forbidsAny(); why != "" {
+		return &list[0], waiting{why: why, until: until}
 	}
+	return in.firstAllowed(list)
+}
+
+// firstAllowed is the first version that nothing forbids to disable, or the first one with what it waits for.
+func (in Input) firstAllowed(list []Retiring) (*Retiring, waiting) {
+	var first waiting
 	for i := range list {
-		because, at := in.forbids(list[i])
-		if because == "" {
-			return &list[i], "", at
+		waits := in.forbids(list[i])
+		if waits.why == "" {
+			return &list[i], waits
 		}
 		if i == 0 {
-			why, until = because, at
+			first = waits
 		}
+		first.until = sooner(first.until, waits.until)
+		first.look = first.look || waits.look
 	}
-	return &list[0], why, until
+	return &list[0], first
 }
 
 // forbidsAny says what keeps keyd from disabling any version of the key. The later functions say what keeps it from
@@ -124,13 +137,24 @@ func (in Input) disabledByOthers() (v visible, version string, found bool) {
 	return v, "", false
 }
 
-// forbids says what keeps keyd from disabling one version.
-func (in Input) forbids(r Retiring) (why string, until time.Time) {
+// forbids says what keeps keyd from disabling one version. Those who use the key come last: keyd asks Azure about them
+// only when nothing else is in the way.
+func (in Input) forbids(r Retiring) waiting {
+	vault, _ := in.Policy.Vault(r.Vault)
+	v := visible{vault, in.shown(vault)}
+	for _, ask := range []func(Retiring, visible) (string, time.Time){in.forbidsNow, in.forbidsIn} {
+		if why, until := ask(r, v); why != "" {
+			return waiting{why: why, until: until}
+		}
+	}
+	return in.usersForbid(r, v)
+}
+
+// forbidsNow says whether the rule's time is over, by every clock.
+func (in Input) forbidsNow(r Retiring, v visible) (why string, until time.Time) {
 	if !in.Record.Consent.Covers(r.Retirable) {
 		return "the consent to the retire rule does not list the version: keyd retire " + in.Policy.Key, until
 	}
-	vault, _ := in.Policy.Vault(r.Vault)
-	v := visible{vault, in.shown(vault)}
 	switch {
 	case v.seen.Err != nil:
 		return fmt.Sprintf("vault %s: %v", v.Name, v.seen.Err), until
@@ -148,12 +172,12 @@ func (in Input) forbids(r Retiring) (why string, until time.Time) {
 		return fmt.Sprintf("by the clock of vault %s, keyd disabled another version less than %s ago", v.Name,
 			in.Policy.Retire.Between()), until
 	}
-	return in.forbidsIn(v)
+	return "", until
 }
 
 // forbidsIn says what in a vault forbids disabling older versions: consumers may have to go back to them. Whether the
 // newest version can be proven in this moment, keyd tries only when nothing else forbids it: see Stale.
-func (in Input) forbidsIn(v visible) (why string, until time.Time) {
+func (in Input) forbidsIn(_ Retiring, v visible) (why string, until time.Time) {
 	last := in.Record.NewestIn(v.URL)
 	switch {
 	case !last.Found() || last.State != key.Proven || !last.Generation.Holds(v.URL, v.seen.Newest):
@@ -221,6 +245,6 @@ func near(a, b time.Time, d time.Duration) bool { return a.Sub(b).Abs() < d }
 
 // RetirementWaits says what the next disabling waits for; "" if nothing is to be disabled, or nothing forbids it.
 func RetirementWaits(in Input) string {
-	_, why, _ := in.retirable()
-	return why
+	_, waits := in.retirable()
+	return waits.why
 }

@@ -73,6 +73,7 @@ type Step struct {
 	Hold       *key.Hold
 	Until      time.Time // of Idle and Wait; zero: until something happens
 	Trigger    Trigger   // of Reserve, Promote and CreateKEK
+	AsksUsers  bool      // of Idle: only another look at those who use the key can show that the wait is over
 }
 
 // Acts reports whether the step changes anything.

@@ -11,7 +11,7 @@ import (
 
 // disabledAfter is a retire rule that nobody consented to.
 func disabledAfter(d time.Duration) func(*key.Policy) {
-	return func(p *key.Policy) { p.Retire.DisableAfter = d }
+	return func(p *key.Policy) { p.Retire.DisableAfter, p.Retire.NoConsumers = d, true }
 }
 
 func enabling() []example {
@@ -196,7 +196,8 @@ func retirementWaits() []example {
 
 // When the first generation was deactivated, and when the vault made the second's version, after given() began.
 const (
-	deactivated   = 19 * time.Minute
-	importedAgain = 14 * time.Minute
-	disabledAt    = deactivated + time.Minute + 30*day // of a disabling in the first minute that the rule allows
+	deactivated      = 19 * time.Minute
+	importedAgain    = 14 * time.Minute
+	deactivatedAlone = 13 * time.Minute                   // in one vault
+	disabledAt       = deactivated + time.Minute + 30*day // of a disabling in the first minute that the rule allows
 )

@@ -34,9 +34,9 @@ func table() []chapter {
 		{"open-disabling", openDisabling()},
 		{"abandoned-id", abandonedID()},
 		{"spares", spares()},
-		{"retirement", retirement()},
+		{"retirement", append(retirement(), unused()...)},
 		{"recovering", recovering()},
-		{"retirement-waits", retirementWaits()},
+		{"retirement-waits", append(retirementWaits(), usersInTheWay()...)},
 		{"", nothing()},
 	}
 }

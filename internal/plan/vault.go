@@ -338,7 +338,7 @@ func (in VaultInput) shared() bool {
 
 // sooner is the earlier of two times; zero means never.
 func sooner(a, b time.Time) time.Time {
-	if a.IsZero() || b.Before(a) {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
 	}
 	return a

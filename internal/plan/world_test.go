@@ -49,6 +49,7 @@ type world struct {
 	record   record.Record
 	hsm      record.HSMSeen
 	vaults   map[string]*record.VaultSeen
+	usage    record.Usage
 	unseen   bool
 	lookAge  time.Duration
 	ids      int
@@ -78,7 +79,7 @@ func given(vaults ...key.Vault) *world {
 
 // input is what a rule gets: the world as seen now.
 func (w *world) input() plan.Input {
-	seen := &record.Observation{At: w.clock, HSM: w.hsm, Vaults: map[string]record.VaultSeen{}}
+	seen := &record.Observation{At: w.clock, HSM: w.hsm, Vaults: map[string]record.VaultSeen{}, Usage: w.usage}
 	for _, v := range w.policy.Vaults {
 		if s, included := w.vaults[v.URL]; included {
 			shown := *s
@@ -109,9 +110,10 @@ func (w *world) schedule(e time.Duration) *world {
 	return w.with(func(p *key.Policy) { p.Schedule, p.ScheduleText = every(e), "@every" })
 }
 
-// disableAfter: the configuration has a retire rule, and an operator consents to it at once.
+// disableAfter: the configuration has a retire rule and says that the key has no consumers, and an operator consents to
+// it at once.
 func (w *world) disableAfter(d time.Duration) *world {
-	return w.with(func(p *key.Policy) { p.Retire.DisableAfter = d }).consented()
+	return w.with(func(p *key.Policy) { p.Retire.DisableAfter, p.Retire.NoConsumers = d, true }).consented()
 }
 
 // consented: an operator consents to the retire rule, and to what it is to disable now.

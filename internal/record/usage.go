@@ -31,7 +31,7 @@ type ConsumerSeen struct {
 	// Since is when it began to use that version: as the service says, else when keyd first saw it. Zero: not known.
 	Since time.Time
 	// Left has, by version, when it was first seen on another one after it had used this one. It lacks a version that
-	// it uses again, and one that it was never seen to use: that one counts as left at Since.
+	// it uses again, and one that it was never seen to use.
 	Left map[string]time.Time
 	// Needs lists other versions that the resource says it still needs, such as a disk encryption set's previous keys.
 	Needs []string

@@ -77,7 +77,7 @@ func TestEveryActThatNeedsTwoOperatorsWaitsForTheSecond(t *testing.T) {
 		}, chain.RotationRequested},
 		key.ActRetire: {func(t *testing.T) (*world, key.Policy) {
 			w, _, p := rotatedOnly(t, weu)
-			p.Retire = key.RetireRule{DisableAfter: time.Hour}
+			p.Retire = key.RetireRule{DisableAfter: time.Hour, NoConsumers: true}
 			return w, p
 		}, func(ctx context.Context, w *world, r *rotate.Rotator, p key.Policy) error {
 			return r.ConsentToRetire(ctx, p, anna.Actor, "as planned", w.retirement(p).Digest)

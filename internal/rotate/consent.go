@@ -75,9 +75,9 @@ func (r *Rotator) consentToRetire(ctx context.Context, g *gate, p key.Policy, ac
 		for _, x := range list {
 			rec.Consent.Versions = append(rec.Consent.Versions, x.Version)
 		}
-		return append(before, chain.Entry{Event: chain.RetireConsented, Actor: actor, Fields: map[string]string{
-			"reason": reason, "digest": digest, "disable_after": p.Retire.DisableAfter.String(),
-			"pause": p.Retire.Between().String(), "versions": spaced(rec.Consent.Versions)}}), nil
+		return append(before, chain.Entry{Event: chain.RetireConsented, Actor: actor,
+			Fields: withFields(ruleFields(p.Retire), map[string]string{"reason": reason, "digest": digest,
+				"versions": spaced(rec.Consent.Versions)})}), nil
 	})
 	return g.outcome(err)
 }

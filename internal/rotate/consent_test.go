@@ -19,7 +19,7 @@ const alice = "uid 1 (alice)"
 // retireAfter gives a key a retire rule, and an operator consents to it.
 func (w *world) retireAfter(p key.Policy, d time.Duration) key.Policy {
 	w.tb.Helper()
-	p.Retire = key.RetireRule{DisableAfter: d}
+	p.Retire = key.RetireRule{DisableAfter: d, NoConsumers: true}
 	w.consentToRetire(p)
 	return p
 }
@@ -79,7 +79,7 @@ func TestInsiderARuleForAnOldKeyDisablesAVersionADay(t *testing.T) {
 
 func TestInsiderARuleDisablesNothingBeforeAnOperatorConsents(t *testing.T) {
 	w, _, p := rotatedOnly(t, weu)
-	p.Retire = key.RetireRule{DisableAfter: time.Hour}
+	p.Retire = key.RetireRule{DisableAfter: time.Hour, NoConsumers: true}
 	w.now = w.now.Add(3 * time.Hour)
 	if s := w.settle(p); !strings.Contains(s.Why, "must consent") {
 		t.Errorf("keyd waits: %s", s.Why)
@@ -102,7 +102,7 @@ func TestInsiderARuleDisablesNothingBeforeAnOperatorConsents(t *testing.T) {
 
 func TestInsiderAConsentIsRefusedForWhatItDidNotShow(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
-	p.Retire = key.RetireRule{DisableAfter: time.Hour}
+	p.Retire = key.RetireRule{DisableAfter: time.Hour, NoConsumers: true}
 	shown := w.retirement(p)
 	shorter := p
 	shorter.Retire.Pause = time.Hour
@@ -136,7 +136,7 @@ func TestInsiderAConsentIsRefusedForWhatItDidNotShow(t *testing.T) {
 func TestAConsentEndsWithItsRuleAndDoesNotComeBackWithIt(t *testing.T) {
 	w, _, p := due(t)
 	other := p
-	other.Retire = key.RetireRule{DisableAfter: 2 * time.Hour}
+	other.Retire = key.RetireRule{DisableAfter: 2 * time.Hour, NoConsumers: true}
 	w.settle(other)
 	wantDisabled(t, w, "under another rule", 0)
 	w.settle(p)

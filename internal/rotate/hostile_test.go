@@ -56,7 +56,7 @@ type hostile struct {
 func newHostile(t *testing.T) *hostile {
 	t.Helper()
 	h := &hostile{world: newWorld(t, 1, weu), p: policy(weu)}
-	h.p.Retire = key.RetireRule{DisableAfter: 24 * time.Hour}
+	h.p.Retire = key.RetireRule{DisableAfter: 24 * time.Hour, NoConsumers: true}
 	quiet := slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
 	start := func(f http.HandlerFunc) *httptest.Server {
 		s := httptest.NewUnstartedServer(f)

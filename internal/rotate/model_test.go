@@ -72,6 +72,7 @@ type world struct {
 	strike func(n int, call string) fault
 	trace  []string
 	pairs  int
+	users  observe.Consumers // nil: nobody looks at them
 	// wrapped remembers what the vaults wrapped, so that opening it costs no private operation.
 	wrapped map[string]secret
 }
@@ -143,7 +144,7 @@ func (w *world) strikeOnce(name string, f fault) *bool {
 func (w *world) rotator() *rotate.Rotator {
 	observer := observe.New(observe.Config{
 		Instance: instance, Slow: 15 * time.Minute, HSM: w.hsm, Records: w.store,
-		Clock: func() time.Time { return w.now },
+		Clock: func() time.Time { return w.now }, Consumers: w.users,
 		Vaults: func(url string) observe.Vault {
 			if v, ok := w.vault[url]; ok {
 				return v

@@ -10,7 +10,8 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// disable disables one version, by the retire rule. The plan has seen the newest version proven in this very step.
+// disable disables one version, by the retire rule. The plan has seen the newest version proven in this very step, and
+// that nobody who uses the key needs the older one.
 func (r *Rotator) disable(ctx context.Context, a act) (record.Record, error) {
 	c, err := r.vault(a.policy, &a.rec, a.step.Vault)
 	if err != nil {
@@ -33,9 +34,11 @@ func (r *Rotator) disable(ctx context.Context, a act) (record.Record, error) {
 		record.Moment{Here: now, There: a.in().Clock(now)}); err != nil {
 		return a.rec, err
 	}
-	if a.rec, err = r.save(ctx, a.rec, chain.DisableIntended, placementFields(&a.rec, a.step.Attempt, map[string]string{
+	evidence := withFields(a.userFields(), map[string]string{
 		"why": a.step.Why, "version": a.step.Version, "newest": newest.ID,
-		"newest_proven": proven.At.UTC().Format(time.RFC3339), "consent": a.rec.Consent.Digest})); err != nil {
+		"newest_proven": proven.At.UTC().Format(time.RFC3339), "consent": a.rec.Consent.Digest})
+	if a.rec, err = r.save(ctx, a.rec, chain.DisableIntended,
+		placementFields(&a.rec, a.step.Attempt, evidence)); err != nil {
 		return a.rec, err
 	}
 	killpoint.At("disable-before")

@@ -104,10 +104,11 @@ var brokenRetirements = []breakage{
 
 // retiringWorld has a retire rule for every key, short enough that something is disabled in every run.
 func retiringWorld(w *World) {
-	rule := key.RetireRule{DisableAfter: 2 * time.Hour, Pause: 3 * time.Hour}
+	rule := key.RetireRule{DisableAfter: 2 * time.Hour, Pause: 3 * time.Hour, NoConsumers: true}
 	for _, k := range w.keys {
 		if k.home.Retire != rule { // a later start changes nothing
-			k.home.Retire = rule
+			k.home.Retire, k.home.Consumers, k.home.Workspaces, k.home.Discover = rule, nil, nil, false
+			w.resources = nil
 			k.policy = k.home
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -23,6 +24,7 @@ type daemon struct {
 	look      time.Duration
 	observer  *observe.Observer
 	r         *rotate.Rotator
+	consumers observe.Consumers
 	shell     *rotate.Loop // never run: it only hands changed policies on
 	down      bool
 	back      time.Time        // when a daemon that crashed starts again
@@ -56,6 +58,7 @@ func (d *daemon) start() {
 		}
 		return nil
 	}}
+	parts.Consumers = &watcher{d, map[string]record.Usage{}}
 	if d.w.opts.Break != nil {
 		parts = d.w.opts.Break(d.w, parts)
 	}
@@ -120,6 +123,7 @@ func (d *daemon) step(k *managed) {
 		t := d.turns[p.Key]
 		d.w.result.Steps++
 		d.w.judgePace(t)
+		d.watch(p)
 		s, err := d.r.StepKey(context.Background(), p)
 		if err == nil {
 			d.w.judgeChangedRule(d, k, string(s.Kind))

@@ -243,6 +243,7 @@ func (w *World) judgeDisable(v *vault, name string, x *version) {
 	if rule.Never() {
 		w.violate("version %s of %s in %s is disabled, and no retire rule asks for it", x.ID, name, v.Name)
 	}
+	w.judgeReaders(v, name, x)
 	w.judgeRetiring(v, name, g, x)
 	if since := v.supersededAt(&rec, name, g.Number); since.IsZero() ||
 		w.now.Sub(since) < rule.DisableAfter-tolerance {

@@ -196,6 +196,11 @@ func (w *World) judgeRetired(v *vault, rec *record.Record, g *record.Generation,
 	}
 	due := later(v.supersededAt(rec, rec.Key, g.Number), g.Deactivated).Add(rule.DisableAfter)
 	due = later(due, later(r.consent.at, r.last.Add(rule.Between())))
+	left, ok := w.vacant(v, rec, g, x)
+	if !ok {
+		return
+	}
+	due = later(due, left)
 	if w.now.Sub(due) > 12*time.Hour {
 		w.violate("version %s of %s in %s (generation %d) is enabled %s after it was to be disabled", x.ID, rec.Key,
 			v.Name, g.Number, w.now.Sub(due))

@@ -222,7 +222,7 @@ func (w *World) repair() {
 			}
 		}
 	}
-	w.hsm.trouble, w.store.trouble = trouble{}, trouble{}
+	w.hsm.trouble, w.store.trouble, w.azure = trouble{}, trouble{}, trouble{}
 	for _, k := range w.keys {
 		w.putBack(k)
 		k.policy = k.home

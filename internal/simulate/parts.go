@@ -27,12 +27,15 @@ type Parts struct {
 	Store  rotate.Store
 	Emit   func(status.Event)
 	Seal   func(context.Context) error
+	// Consumers looks at those who use the keys.
+	Consumers observe.Consumers
 }
 
 // build makes the daemon from its parts.
 func (d *daemon) build(p Parts) {
+	d.consumers = p.Consumers
 	d.observer = observe.New(observe.Config{Instance: instance, HSM: p.HSM, Records: p.Store, Clock: d.clock,
-		Slow: d.look,
+		Slow: d.look, Consumers: p.Consumers,
 		Vaults: func(url string) observe.Vault {
 			if v := p.Vaults(url); v != nil {
 				return v

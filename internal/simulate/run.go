@@ -33,6 +33,7 @@ func newWorld(ps Primes, seed uint64, opts Options) *World {
 			time.UTC,
 		), spares: map[key.ID]*spare{}, result: Result{Seed: seed, Holds: map[key.HoldCode]int{}}}
 	w.hsm, w.store = newHSM(w), newStore(w)
+	w.ledger = map[string]*sighting{}
 	return w
 }
 
@@ -81,6 +82,7 @@ func (w *World) settings() {
 		k.home.Spares = int(w.result.Seed+uint64(i)) % 3
 		k.policy = k.home
 	}
+	w.populate()
 	w.rate = pick(w, []float64{0, 0.002, 0.01, 0.03, 0.1})
 	if w.opts.Rate > 0 {
 		w.rate = w.opts.Rate
@@ -95,7 +97,8 @@ func (w *World) settings() {
 
 func (w *World) manage(name string, every time.Duration) {
 	p := key.Policy{Key: name, Spec: key.RSA2048, Schedule: grid(every), ScheduleText: "@every " + every.String(),
-		Operations: operations()[0], Budget: 10, Floor: time.Hour}
+		Operations: operations()[0], Budget: 10, Floor: time.Hour,
+		Retire: key.RetireRule{NoConsumers: true}}
 	for _, v := range w.vaults {
 		p.Vaults = append(p.Vaults, v.Vault)
 	}

@@ -74,6 +74,8 @@ func report(t *testing.T, all []Result, took time.Duration, replay func(seed uin
 		sum.Pairs += r.Pairs
 		sum.Reserved += r.Reserved
 		sum.Imports += r.Imports
+		sum.Retired += r.Retired
+		sum.Vacated += r.Vacated
 		for _, n := range r.Holds {
 			holds += n
 		}
@@ -88,8 +90,8 @@ func report(t *testing.T, all []Result, took time.Duration, replay func(seed uin
 	}
 	fmt.Printf(
 		"%d seeds in %s: %d days, %d steps, %d calls, %d faults, %d crashes, %d acts of meddling, %d holds "+
-			"lifted, %d generations, %d pairs, %d versions imported, %d late duplicates recorded; failed %d, lost "+
-			"%d, doubled %d\n",
+			"lifted, %d generations, %d pairs, %d versions imported, %d late duplicates recorded, %d versions "+
+			"retired, %d of them left by consumers; failed %d, lost %d, doubled %d\n",
 		len(
 			all,
 		),
@@ -105,6 +107,8 @@ func report(t *testing.T, all []Result, took time.Duration, replay func(seed uin
 		sum.Pairs,
 		sum.Imports,
 		sum.Late,
+		sum.Retired,
+		sum.Vacated,
 		failed,
 		lost,
 		doubled,

@@ -63,6 +63,7 @@ type vault struct {
 	// attended says that an operator will look at the KEK that waits for approval.
 	attended bool
 	list     listing       // how its list of keys is
+	log      *auditLog     // nil: nobody uses its keys
 	restored time.Time     // when the state was last lost
 	skew     time.Duration // its clock minus true time
 	damage   string        // of what is imported now: "", "modulus" or "private"
@@ -287,6 +288,7 @@ func (v *vault) Disable(_ context.Context, name, id string) error {
 		v.w.judgeDisable(v, name, x)
 		if x.Enabled { // if not, another daemon has just done it and recorded it
 			v.oweDisabling(name, x)
+			v.w.countRetired(name)
 		}
 		v.alter(x, func(is *key.Version) { is.Enabled = false })
 		x.retired = true

@@ -39,6 +39,8 @@ type Result struct {
 	Reserved int                  // generations
 	Pairs    int                  // made
 	Imports  int                  // versions made by keyd
+	Retired  int                  // versions disabled by keyd
+	Vacated  int                  // of those, versions that consumers had to leave
 	Holds    map[key.HoldCode]int // that the operator attended to
 	Failure  string
 	Trace    []string
@@ -58,7 +60,14 @@ type World struct {
 	vaults   []*vault
 	daemons  []*daemon
 	keys     []*managed
-	acting   *daemon // the one that makes the calls now; nil: none does
+	// fate decides what the resources do that use the keys.
+	fate      *rand.Rand
+	resources []*resource
+	ledger    map[string]*sighting // of what keyd saw of resources, by id
+	azure     trouble
+	inhabited bool    // a test has chosen the resources
+	murky     bool    // searches often miss something
+	acting    *daemon // the one that makes the calls now; nil: none does
 
 	rate        float64                  // the chance that a fault strikes one call
 	calm        bool                     // no faults any more

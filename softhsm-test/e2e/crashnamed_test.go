@@ -68,6 +68,7 @@ func namedStories() []story {
 		{"an enabling", onlyWeu, enabling},
 		{"an enabling that did not happen", onlyWeu, notEnabling},
 		{"an act of two operators", onlyWeu, proposing},
+		{"settings of two operators", onlyWeu, keepingSettings},
 		{"compromised versions, acknowledged", onlyWeu, acknowledging},
 		{"the HSM side, making", nil, hsmSide("hsm-generate-before", "hsm-generate-after")},
 		{"the HSM side, relabelling", nil,

@@ -50,12 +50,13 @@ var killedRooms = []string{"rotate", "hsm", "audit"}
 // notKilledAt lists the events that the other rooms save. None has an effect in the HSM or in a vault, and none
 // changes what keyd must do.
 var notKilledAt = map[string]string{
-	"daemon started":         "is about the process alone",
-	"daemon stopped":         "is about the process alone",
-	"configuration reloaded": "what follows it is in memory; a restart reads the configuration anyway",
-	"configuration changed":  "is one transaction with the start or the reload; what follows it is in memory",
-	"backup taken":           "what follows it goes to the caller",
-	"record migrated":        "one transaction with the records; no earlier schema exists to migrate from",
+	"daemon started":            "is about the process alone",
+	"daemon stopped":            "is about the process alone",
+	"configuration reloaded":    "what follows it is in memory; a restart reads the configuration anyway",
+	"configuration changed":     "is one transaction with the start or the reload; what follows it is in memory",
+	"settings accepted by root": "is one transaction with the settings that it lets in",
+	"backup taken":              "what follows it goes to the caller",
+	"record migrated":           "one transaction with the records; no earlier schema exists to migrate from",
 }
 
 // sources are the rooms' source files, without their tests.
