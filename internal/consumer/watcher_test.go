@@ -271,7 +271,7 @@ func TestALedgerThatCannotBeReadIsSaid(t *testing.T) {
 func TestInsiderAnEditedLedgerOfConsumersIsSaid(t *testing.T) {
 	c := newCloud(map[string]string{cosmos: account(cosmos, newID)})
 	for name, blob := range map[string]string{
-		"an empty standing": `{"standings":{"` + strings.ToLower(cosmos) + ` https://contoso-weu.vault.azure.net/keys/cmk":null}}`,
+		"an empty standing": `{"standings":{"` + strings.ToLower(cosmos+" "+weu) + `/keys/cmk":null}}`,
 		"an empty find":     `{"found":{"` + strings.ToLower(cosmos) + `":null}}`,
 	} {
 		kept := &ledger{blobs: map[string][]byte{"consumers/cmk": []byte(blob)}}
