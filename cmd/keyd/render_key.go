@@ -110,15 +110,18 @@ func writeKey(w io.Writer, s style, snap status.Snapshot, k status.Key) {
 	}
 	t.write(w, "  ")
 	writeProblems(w, s, snap.Problems) // that are about the key: the daemon chose them
-	if len(k.Generations) == 0 {
-		return
+	if len(k.Generations) > 0 {
+		fmt.Fprintln(w)
+		t = s.table()
+		for _, g := range slices.Backward(k.Generations) {
+			addGeneration(&t, s, snap, k, g)
+		}
+		t.write(w, "")
 	}
-	fmt.Fprintln(w)
-	t = s.table()
-	for _, g := range slices.Backward(k.Generations) {
-		addGeneration(&t, s, snap, k, g)
+	if c := k.Consumers; c != nil {
+		fmt.Fprintf(w, "\n%s: %s\n", s.bold("CONSUMERS"), clean(consumersWords(snap.At, *c)))
+		writeConsumers(w, s, snap, *c)
 	}
-	t.write(w, "")
 }
 
 // facts are names and values. A fact without a value is not shown.

@@ -117,8 +117,8 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 daemon unreachable, 4 
 	root.SetFlagErrorFunc(wrongFlag)
 	root.PersistentFlags().
 		StringVar(&a.socket, "socket", "", "the daemon's control socket (default $KEYD_SOCKET, or "+defaultSocket+")")
-	group(root, "Looking:", a.status(), a.plan(), a.check(), a.prove(), a.config(), a.kek(), a.approvals(), a.audit(),
-		a.attest(), a.version())
+	group(root, "Looking:", a.status(), a.consumers(), a.plan(), a.check(), a.prove(), a.config(), a.kek(),
+		a.approvals(), a.audit(), a.attest(), a.version())
 	group(root, "Acting:", a.rotate(), a.pause(), a.resume(), a.adopt(), a.acknowledge(), a.retire(), a.enable(),
 		a.approve(), a.withdraw(),
 		a.backup(), a.reload(), a.acceptSettings())

@@ -215,7 +215,7 @@ func (w *world) Subscribe(ctx context.Context) <-chan status.Event {
 }
 
 func (w *world) has(name string) error {
-	if slices.ContainsFunc(w.snap.Keys, func(k status.Key) bool { return k.Name == name }) {
+	if name == "" || slices.ContainsFunc(w.snap.Keys, func(k status.Key) bool { return k.Name == name }) {
 		return nil
 	}
 	return &control.UsageError{Text: "there is no key " + name}
@@ -275,6 +275,18 @@ func (w *world) Adopt(_ context.Context, _, k, _, token string) error {
 		}
 	}
 	return nil
+}
+
+func (w *world) Consumers(_ context.Context, name string, _ bool) (out []status.KeyConsumers, err error) {
+	for _, k := range w.snap.Keys {
+		if k.Consumers != nil && (name == "" || name == k.Name) {
+			out = append(out, status.KeyConsumers{Key: k.Name, Consumers: *k.Consumers})
+		}
+	}
+	if len(out) == 0 && name != "" {
+		out = append(out, status.KeyConsumers{Key: name})
+	}
+	return out, w.has(name)
 }
 
 func (w *world) Plan(context.Context) ([]status.Planned, error) {

@@ -25,7 +25,8 @@ func (a *app) status() *cobra.Command {
 its vaults that is active, its last proof and its next rotation. Where there are more than 50 keys
 it shows those that need somebody or are under way, and counts the others by state and vault; --all
 shows all of them, and --json always does. With KEY it shows that key's generations, the versions
-they have in each vault, and their proofs. What follows from a problem is counted under it.
+they have in each vault, their proofs, and who uses the key. What follows from a problem is counted
+under it.
 
 --label and --vault leave the keys of a group, with their vaults and problems, and --problems those
 that need somebody. --watch draws on a terminal again and again, until Ctrl-C. With --exit-code it

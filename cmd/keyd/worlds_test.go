@@ -57,6 +57,7 @@ func worlds() map[string]*world {
 		"slow":   {snap: healthy(), slow: true},
 		"keks":   {snap: withKEKs(), joined: true},
 		"spared": {snap: withSpares()},
+		"used":   {snap: withConsumers()},
 
 		"grouped": {snap: grouped(), steps: rotationSteps("sa-cmk-key")},
 

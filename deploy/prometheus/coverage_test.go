@@ -28,6 +28,7 @@ func unwatched() map[string]string {
 		"keyd_proof_duration_seconds":            "a proof that is too slow does not pass",
 		"keyd_vault_last_seen_timestamp_seconds": "keyd_vault_up shows it",
 		"keyd_vault_request_duration_seconds":    "a request that is too slow fails",
+		"keyd_consumers":                         "those that need somebody have series of their own",
 		"keyd_consumer_requests_total":           "a consumer that cannot be seen shows at its key",
 		"keyd_consumer_throttled_total":          "keyd waits; a consumer that cannot be seen shows at its key",
 		"keyd_hsm_call_duration_seconds":         "a call that is too slow stops the HSM side",

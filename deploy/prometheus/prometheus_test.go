@@ -195,7 +195,7 @@ func TestEachAlertSaysWhatAPersonNeeds(t *testing.T) {
 // (…)` or `> on (…)` adds no label.
 func has(t *testing.T, expr, label string) bool {
 	t.Helper()
-	if by := regexp.MustCompile(`^(?:count|sum) by \(([^)]*)\)`).FindStringSubmatch(expr); by != nil {
+	if by := regexp.MustCompile(`^(?:count|sum|max) by \(([^)]*)\)`).FindStringSubmatch(expr); by != nil {
 		return slices.Contains(strings.Split(by[1], ", "), label)
 	}
 	found := metricsIn(expr)

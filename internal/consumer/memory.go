@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -178,10 +179,18 @@ func (f foundOnce) counts(p key.Policy, at time.Time) bool {
 	return at.Before(f.Seen.Add(keep))
 }
 
+// ErrLeft says that a resource that a search once found under a key is not there any more, or not under the key.
+var ErrLeft = errors.New("it was set to the key")
+
 // left says why a resource counts that is no longer set to the key.
-func (f foundOnce) left() error {
-	return trouble(f.ID, "it counts as a user of every version until its backups can need none: see retire.backups",
-		"it was set to the key until %s, and is not now", f.Seen.UTC().Format(time.DateOnly))
+func (f foundOnce) left() error { return f.was("is not now") }
+
+// gone says why a resource counts that Azure does not show any more.
+func (f foundOnce) gone() error { return f.was("Azure does not show it any more") }
+
+func (f foundOnce) was(now string) error {
+	return trouble(f.ID, "it counts as a user of every version until nothing can be restored that needs one: see "+
+		"retire.backups", "%w until %s, and %s", ErrLeft, f.Seen.UTC().Format(time.DateOnly), now)
 }
 
 func (m *memory) blob() ([]byte, error) { return json.Marshal(m) }

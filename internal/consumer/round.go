@@ -78,6 +78,9 @@ func (r *round) ask(ctx context.Context, id string) answer {
 	})
 }
 
+// ErrOwnKey says that a consumer that the configuration names is under no customer-managed key.
+var ErrOwnKey = errors.New("it encrypts under the service's own key")
+
 // errNotUnderstood says that keyd has no adapter for a type of resource.
 var errNotUnderstood = errors.New("keyd does not understand resources of this type, " +
 	"so it counts as a user of every version")
@@ -209,10 +212,13 @@ func sorted(targets map[string]*target) (all []*target) {
 // is shown.
 func (t *target) shown(p key.Policy, at time.Time) (all []record.ConsumerSeen) {
 	if t.answer.err != nil {
-		if t.configured || t.mayConcern(p, at) {
-			return []record.ConsumerSeen{t.unknown(t.answer.err)}
+		if !t.configured && !t.mayConcern(p, at) {
+			return nil
 		}
-		return nil
+		if !t.configured && t.known != nil && isGone(t.answer.err) {
+			return []record.ConsumerSeen{t.unknown(t.known.gone())}
+		}
+		return []record.ConsumerSeen{t.unknown(t.answer.err)}
 	}
 	ours := t.concerns(p)
 	for i, s := range t.answer.sights {
@@ -224,7 +230,7 @@ func (t *target) shown(p key.Policy, at time.Time) (all []record.ConsumerSeen) {
 		c.Configured = t.configured && (s.concerns(p) || !ours)
 		if c.Configured && s.key == (keyRef{}) && c.Err == nil {
 			c.Err = trouble(s.id, "set it to the key, or take it out of consumers: in keyd's configuration",
-				"it encrypts under the service's own key, and not under %s", p.Key)
+				"%w, and not under %s", ErrOwnKey, p.Key)
 		}
 		all = append(all, c)
 	}

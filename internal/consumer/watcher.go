@@ -138,7 +138,12 @@ func (w *Watcher) Look(ctx context.Context, p key.Policy) record.Usage {
 
 // Last is what the last look at a key's consumers showed. The zero value: there was none.
 func (w *Watcher) Last(name string) record.Usage {
-	k := w.of(name)
+	w.mu.Lock()
+	k, ok := w.keys[name]
+	w.mu.Unlock()
+	if !ok {
+		return record.Usage{}
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.last
@@ -161,10 +166,12 @@ func (w *Watcher) round() *round {
 	return &round{client: w.client, subscriptions: w.subscriptions, at: w.cfg.Clock()}
 }
 
+var errNoClient = errors.New("keyd has no client of Azure's Resource Manager yet")
+
 // look looks at one key as a part of a round. What a look shows that began later counts.
 func (w *Watcher) look(ctx context.Context, r *round, p key.Policy) record.Usage {
 	if r.client == nil {
-		return record.Usage{At: r.at, Err: errors.New("keyd has no client of Azure's Resource Manager yet")}
+		return record.Usage{At: r.at, Err: errNoClient}
 	}
 	k := w.of(p.Key)
 	earlier, err := w.earlier(ctx, k, p.Key)

@@ -139,6 +139,10 @@ func (f *fake) Enable(_ context.Context, actor, k, version, reason string) error
 	return f.note("%s enables %s of %s: %s", actor, version, k, reason)
 }
 
+func (f *fake) Consumers(_ context.Context, k string, discover bool) ([]status.KeyConsumers, error) {
+	return []status.KeyConsumers{{Key: k, Consumers: status.Consumers{Searched: discover}}}, nil
+}
+
 func (f *fake) Approve(ctx context.Context, id key.ID, reason string) error {
 	return f.note("%s approves %s: %s", ActorOf(ctx), id, reason)
 }

@@ -54,6 +54,8 @@ func routes() []route {
 		{name: "adopt", pattern: "POST /v1/adopt", what: "adopt a key", acts: true, slow: true, serve: (*call).adopt},
 		{name: "plan", pattern: "GET /v1/plan", what: "see the plan", slow: true, serve: (*call).plan},
 		{name: "explain", pattern: "GET /v1/plan/explain", what: "see the plan", slow: true, serve: (*call).explain},
+		{name: "consumers", pattern: "GET /v1/consumers", what: "see who uses the keys", slow: true,
+			serve: (*call).consumers},
 		{name: "check", pattern: "GET /v1/check", what: "run the checks", slow: true, serve: (*call).check},
 		{name: "reload", pattern: "POST /v1/reload", what: "reload the configuration", acts: true,
 			serve: (*call).reload},

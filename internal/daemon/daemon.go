@@ -64,9 +64,11 @@ type Daemon struct {
 	// histories has what looks and proofs showed during the last day.
 	histories *health.Histories
 	standings *standings
-	consumers *consumer.Watcher
-	control   *control.Server
-	web       *web.Server
+	// consumers knows who uses the keys, and usersShown are the metrics of it.
+	consumers  *consumer.Watcher
+	usersShown *usersMetrics
+	control    *control.Server
+	web        *web.Server
 	// changed has room for one word that something changed that a status line may show.
 	changed chan struct{}
 	// hsmAgain has room for one word that the HSM side is to be looked at again.
@@ -126,6 +128,7 @@ func build(o Options, file *config.Config) (*Daemon, error) {
 	d.reg = prometheus.NewRegistry()
 	d.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.metrics = newMetrics(d.reg, o.Version)
+	d.usersShown = newUsersMetrics(d.reg, d.started, d.vaultNames)
 	d.vaultSeen = vault.NewMetrics(d.reg)
 	d.limits = vault.NewLimits()
 	if d.store, err = openStore(file.StateDir, d.reg); err != nil {
@@ -143,7 +146,7 @@ func build(o Options, file *config.Config) (*Daemon, error) {
 	})
 	d.observer = observe.New(observe.Config{
 		Instance: cfg.Instance, HSM: basedHSM{d.pinnedHSM(), audit.NewBase(d.store, d.hsm, time.Now)}, Records: d.store,
-		Vaults: d.observeVault, Clock: time.Now,
+		Vaults: d.observeVault, Consumers: d.consumers, Clock: time.Now,
 		Metrics: observe.NewMetrics(d.reg), Slow: cfg.Health.Look,
 	})
 	d.rotator = rotate.New(rotate.Config{

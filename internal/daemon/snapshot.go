@@ -18,7 +18,7 @@ func (d *Daemon) Snapshot(sel status.Selection) status.Snapshot {
 	s.Select(sel)
 	for i := range s.Keys {
 		if sel.Brief {
-			s.Keys[i].Proofs = nil
+			s.Keys[i].Proofs, s.Keys[i].Consumers = nil, nil
 			continue
 		}
 		d.fill(context.Background(), &s.Keys[i])
@@ -74,6 +74,7 @@ func (st *standing) shown(pos rotate.Position, proofs []status.Proof) status.Key
 // fill adds to a key of the overview what its record and its proofs say in detail.
 func (d *Daemon) fill(ctx context.Context, k *status.Key) {
 	k.Proofs = d.health.Results(k.Name)
+	k.Consumers = trouble.Explain(time.Now(), k.Consumers, d.vaultNames())
 	if rec, err := d.store.Load(ctx, k.Name); err == nil { // the overview has the error
 		k.Generations = record.Map(rec, shownGeneration, shownPlacement)
 		if p, ok := d.loop.Policy(k.Name); ok {

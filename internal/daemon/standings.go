@@ -22,6 +22,7 @@ type standing struct {
 	proposals []key.Proposal
 	stage     record.Stage
 	look      *trouble.Look // nil: nobody looked yet
+	usedAt    time.Time     // when the last look at those who use the key began
 	err       error         // why the record could not be read
 }
 
@@ -70,7 +71,10 @@ func (d *Daemon) current(ctx context.Context, at time.Time) []*standing {
 			all = append(all, st)
 		}
 	}
-	s.forgetOthers(names, d.rotator.Metrics.Forget)
+	s.forgetOthers(names, func(name string) {
+		d.rotator.Metrics.Forget(name)
+		d.usersShown.seen(name, nil)
+	})
 	return all
 }
 
@@ -91,8 +95,9 @@ func (s *standings) forgetOthers(names []string, forget func(name string)) {
 func (d *Daemon) standing(ctx context.Context, at time.Time, name string, revision uint64, err error) *standing {
 	seen := d.observer.Last(name)
 	was := d.standings.kept[name]
+	usage := d.consumers.Last(name)
 	same := was != nil && was.revision == revision && was.policies == d.standings.policies && !was.moves(at)
-	if err == nil && same && was.seen() == seen {
+	if err == nil && same && was.seen() == seen && was.usedAt.Equal(usage.At) {
 		return was
 	}
 	p, ok := d.loop.Policy(name)
@@ -121,6 +126,12 @@ func (d *Daemon) standing(ctx context.Context, at time.Time, name string, revisi
 	for _, e := range rec.Exposed(seen) {
 		k.Exposed = append(k.Exposed, status.Exposed{Vault: e.Vault, Version: e.Version, Generation: e.Generation})
 	}
+	var before *status.Consumers
+	if was != nil {
+		before = was.key.Consumers
+	}
+	now.usedAt, k.Consumers = usage.At, trouble.SeenConsumers(p, &rec, seen, usage, before)
+	d.usersShown.seen(name, k.Consumers)
 	d.rotator.Metrics.Looked(p, &rec, seen)
 	if !same {
 		d.rotator.Metrics.Recorded(at, p, &rec)

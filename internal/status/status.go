@@ -182,6 +182,8 @@ type Key struct {
 	MissingFrom []string `json:"missing_from"`
 	Vaults      []string `json:"vaults"` // URLs, in rotation order
 	Proofs      []Proof  `json:"proofs"`
+	// Consumers is nil where there is nobody to ask about who uses the key.
+	Consumers *Consumers `json:"consumers,omitempty"`
 }
 
 // Spares are the generations that a key has in advance.

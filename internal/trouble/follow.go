@@ -15,9 +15,12 @@ import (
 // own.
 type problem struct {
 	status.Problem
+	cause    Cause
 	versions int             // that could not be proven
 	late     map[string]bool // keys whose rotation, repair or spare waits
 	vaults   int             // further vaults that cannot be used for the same reason
+	users    int             // consumers that use the version that it is about
+	unseen   int             // consumers that cannot be seen
 	keys     map[string]bool // every key that is concerned
 }
 
@@ -52,6 +55,12 @@ func (p *problem) shown() status.Problem {
 	if p.versions > 0 {
 		out.Effects = append(out.Effects, words.Count(p.versions, "version")+" could not be proven meanwhile")
 	}
+	if p.users > 0 {
+		out.Effects = append(out.Effects, uses(p.users)+" the version")
+	}
+	if p.unseen > 0 {
+		out.Effects = append(out.Effects, words.Count(p.unseen, "consumer")+" cannot be seen meanwhile")
+	}
 	if n := len(p.late); n == 1 {
 		out.Effects = append(out.Effects, "1 key waits for it")
 	} else if n > 1 {
@@ -59,6 +68,14 @@ func (p *problem) shown() status.Problem {
 	}
 	out.Concerns = slices.Sorted(maps.Keys(p.keys))
 	return out
+}
+
+// uses says how many consumers use something.
+func uses(n int) string {
+	if n == 1 {
+		return "1 consumer uses"
+	}
+	return words.Count(n, "consumer") + " use"
 }
 
 // causes are the problems found so far from which others may follow; nil where there is none.

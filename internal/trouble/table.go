@@ -54,6 +54,17 @@ const (
 	KeyNotMade               Cause = "key-not-made"
 	RotationOverdue          Cause = "rotation-overdue"
 	SparesMissing            Cause = "spares-missing"
+	ConsumerLags             Cause = "consumer-lags"
+	ConsumerPinned           Cause = "consumer-pinned"
+	ConsumerOnDisabled       Cause = "consumer-on-disabled"
+	ConsumerOnCompromised    Cause = "consumer-on-compromised"
+	ConsumerOnExpiring       Cause = "consumer-on-expiring"
+	ConsumersUnseen          Cause = "consumers-unseen"
+	ConsumersNotLooked       Cause = "consumers-not-looked"
+	ConsumersNotConfigured   Cause = "consumers-not-configured"
+	ConsumerOtherKey         Cause = "consumer-other-key"
+	RetiredVersionUsed       Cause = "retired-version-used"
+	UseLogUnseen             Cause = "use-log-unseen"
 )
 
 // Hold is the cause of a key that is held with this code.
@@ -73,8 +84,9 @@ type Row struct {
 	Threshold time.Duration
 	// Limit is the count or the share above which it is a problem; 0: at once.
 	Limit float64
-	// Remedy is what to do. {key}, {unit} (systemd's, of the HSM side) and {credential} (how to fix or renew its
-	// file) stand for what only the problem knows. Empty: the problem brings its own.
+	// Remedy is what to do. {key}, {version}, {consumers} (the command that shows them), {unit} (systemd's, of the HSM
+	// side) and {credential} (how to fix or renew its file) stand for what only the problem knows. Empty: the problem
+	// brings its own.
 	Remedy string
 }
 
@@ -178,6 +190,33 @@ var table = []Row{
 		Threshold: time.Hour, Remedy: waits + "it begins by itself when that is removed"},
 	{Cause: SparesMissing, Code: "keydsparesmissing", Alert: "KeydSparesMissing", Severity: warning,
 		Threshold: 24 * time.Hour, Remedy: "keyd check tries the HSM; keyd tries again by itself every half hour"},
+
+	{Cause: ConsumerLags, Code: "keydconsumerlags", Alert: "KeydConsumerLags", Severity: warning,
+		Threshold: 24 * time.Hour, // later than its service's own delay
+		Remedy:    "let its identity wrap and unwrap with the new version, as the runbook says; {consumers} shows it"},
+	{Cause: ConsumerPinned, Code: "keydconsumerlags", Alert: "KeydConsumerLags", Severity: warning,
+		Threshold: 7 * 24 * time.Hour,
+		Remedy:    "set it to the newest version, or to the key without a version, as the runbook says"},
+	{Cause: ConsumerOnDisabled, Code: "keydconsumerversion", Alert: "KeydConsumerVersion", Severity: critical,
+		Remedy: "keyd enable {key} {version} --reason …"},
+	{Cause: ConsumerOnCompromised, Code: "keydconsumerversion", Alert: "KeydConsumerVersion", Severity: critical,
+		Remedy: "move it to the newest version, as the runbook says"},
+	{Cause: ConsumerOnExpiring, Code: "keydconsumerversion", Alert: "KeydConsumerVersion", Severity: critical,
+		Remedy: "move it to the newest version before that, as the runbook says"},
+	{Cause: ConsumersUnseen, Code: "keydconsumerunseen", Alert: "KeydConsumerUnseen", Severity: warning,
+		Threshold: 2 * time.Hour, Remedy: "until keyd sees them again they count as users of every version, and " +
+			"nothing is retired; keyd looks every hour, and now with: {consumers} --discover"},
+	{Cause: ConsumersNotLooked, Code: "keydconsumerunseen", Alert: "KeydConsumerUnseen", Severity: warning,
+		Threshold: 2 * time.Hour, Remedy: "journalctl -u keyd shows what its last look did"},
+	{Cause: ConsumersNotConfigured, Code: "keydconsumersdiffer", Alert: "KeydConsumersDiffer", Severity: warning,
+		Remedy: "{consumers} shows the lines for the configuration; then: keyd reload"},
+	{Cause: ConsumerOtherKey, Code: "keydconsumersdiffer", Alert: "KeydConsumersDiffer", Severity: warning,
+		Remedy: "set it to {key}, or take it out of the key's consumers in the configuration, then: keyd reload"},
+	{Cause: RetiredVersionUsed, Code: "keydretiredversionused", Alert: "KeydRetiredVersionUsed", Severity: critical,
+		Threshold: 7 * 24 * time.Hour, Remedy: "find out who it is, as the runbook says; if they need the version: " +
+			"keyd enable {key} {version} --reason …"},
+	{Cause: UseLogUnseen, Code: "keyduselogunseen", Alert: "KeydUseLogUnseen", Severity: warning,
+		Threshold: 6 * time.Hour, Remedy: "until keyd can read it nothing is retired by it; see the runbook"},
 
 	// Each hold brings its own remedy. critical: the cause may make data unreadable.
 	hold(key.HoldPaused, warning, "KeydKeyPaused"),

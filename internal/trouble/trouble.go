@@ -69,6 +69,7 @@ func Find(s status.Snapshot, e Evidence) []status.Problem {
 	for _, p := range s.Proposals {
 		f.proposal(p)
 	}
+	f.consumers(s.Keys)
 	f.settings(s.Proposals)
 	f.describe()
 	problems := make([]status.Problem, len(f.found))
@@ -89,19 +90,21 @@ type finder struct {
 	causes      causes
 	unanswered  map[unknown]*group
 	stale       map[unknown]*group
+	blind       blindness
 	found       []*problem
 }
 
 // about is the key and the vault of a problem, and whatever else its remedy needs. All of it may be empty.
 type about struct {
-	key, vault, credential, remedy string
-	hold                           *key.Hold
+	key, vault, version, credential, remedy string
+	hold                                    *key.Hold
 }
 
 func (f *finder) add(cause Cause, a about, text string) *problem {
 	r := Of(cause)
-	fill := strings.NewReplacer("{key}", a.key, "{unit}", cmp.Or(f.unit, unitOfHSM), "{credential}", a.credential)
-	p := &problem{Problem: status.Problem{
+	fill := strings.NewReplacer("{key}", a.key, "{version}", a.version, "{unit}", cmp.Or(f.unit, unitOfHSM),
+		"{consumers}", strings.TrimSpace("keyd consumers "+a.key), "{credential}", a.credential)
+	p := &problem{cause: cause, Problem: status.Problem{
 		Severity: r.Severity, Key: a.key, Vault: a.vault, Runbook: r.Code, Text: text,
 		Remedy: cmp.Or(a.remedy, fill.Replace(r.Remedy)), Hold: a.hold,
 	}}

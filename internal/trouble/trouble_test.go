@@ -122,7 +122,7 @@ const aKey, aVault = "sa-cmk-key", "contoso-weu"
 
 func examples() []example {
 	ago := func(d time.Duration) time.Time { return noon.Add(-d) }
-	return []example{
+	return append(consumerExamples(), []example{
 		{"keydcompromisedenabled", "", aKey, aVault, func(w *world) { w.key().Exposed = exposed() },
 			func(w *world) { w.key().Exposed = exposed(); w.request(time.Minute, true) }},
 		{
@@ -321,7 +321,7 @@ func examples() []example {
 		{"hold-paused", "", aKey, "", func(w *world) {
 			w.key().Hold = &key.Hold{Code: key.HoldPaused, Reason: "maintenance"}
 		}, nil},
-	}
+	}...)
 }
 
 // failAt makes the proof in contoso-weu fail at a leg.

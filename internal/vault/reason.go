@@ -42,3 +42,9 @@ func (e *Error) Reason() key.Reason {
 	}
 	return key.OtherReason
 }
+
+// Reason is for errors of other clients that sign in and send as this one does.
+func (e *tokenError) Reason() key.Reason { return key.NoToken }
+
+// Reason is for errors of other clients that send as this one does.
+func (p *proxyRefusal) Reason() key.Reason { return key.ProxyRefused }

@@ -20,8 +20,8 @@ type clause struct {
 
 // commandBegins finds where a command begins in a remedy. Whatever is missing here is shown as text only.
 var commandBegins = regexp.MustCompile(`\b(?:` +
-	`keyd (?:ack|adopt|approve|audit|backup|check|config|consumers|kek|pause|plan|prove|reload|replace|resume|rotate|` +
-	`status)|az [a-z]+|chronyc [a-z]+|journalctl -|systemctl [a-z]|timedatectl [a-z])`)
+	`keyd (?:ack|adopt|approve|audit|backup|check|config|consumers|enable|kek|pause|plan|prove|reload|replace|resume|` +
+	`rotate|status)|az [a-z]+|chronyc [a-z]+|journalctl -|systemctl [a-z]|timedatectl [a-z])`)
 
 // forbids finds a word before a command that forbids it: what one must not do is not there to copy.
 var forbids = regexp.MustCompile(`\b(?:not|never|without|instead of)(?: \w+){0,2} $`)

@@ -4,6 +4,7 @@ package web
 
 import (
 	"bytes"
+	"fmt"
 	"image"
 	"image/color"
 	"image/draw"
@@ -23,6 +24,8 @@ func inTrouble() status.Snapshot {
 	hold(&s, 1, key.HoldForeign, "the newest version of sa-cmk-key in vault contoso-weu, 77ab0e2c, is not keyd's: "+
 		"versionless consumers follow it. Find out who made it; to import over it: keyd adopt sa-cmk-key")
 	s.Problems[0].Vault = "contoso-weu"
+	s.Keys[1].Consumers = oneBehind(s.Keys[1])
+	s.Problems = append(s.Problems, consumerProblem(s.Keys[1]))
 	s.Keys[2].State, s.Keys[2].Waiting = status.StatePartial, "vault contoso-hsm cannot be used"
 	g := &s.Keys[2].Generations[2]
 	g.Placements, g.Finished = g.Placements[:1], g.Finished.AddDate(1, 0, 0)
@@ -34,6 +37,20 @@ func inTrouble() status.Snapshot {
 	s.Vaults[1].History = history(map[int]status.Slot{92: status.SlotBad, 93: status.SlotBad, 94: status.SlotBad,
 		95: status.SlotBad})
 	return s
+}
+
+// consumerProblem is that of oneBehind.
+func consumerProblem(k status.Key) status.Problem {
+	n := len(k.Generations)
+	return status.Problem{Severity: status.Warning, Key: k.Name, Vault: "contoso-weu", Runbook: "keydconsumerlags",
+		Text: fmt.Sprintf(
+			"%s: AI services account ai-prod uses generation %d, not %d; it does not follow by itself, so "+
+				"somebody must move it (vault contoso-weu)",
+			k.Name,
+			n-1,
+			n,
+		),
+		Remedy: "set it to the newest version, or to the key without a version, as the runbook says"}
 }
 
 // TestPageForTheDocs makes the pictures for docs/page.md: make screenshots.
@@ -49,7 +66,7 @@ func TestPageForTheDocs(t *testing.T) {
 		{"status", shown{"", rotating, events, entries()}, "/", view{width: 960, height: 900}, 2250},
 		{"trouble", shown{"", inTrouble(), nil, entries()}, "/", view{width: 960, height: 900, dark: true}, 1500},
 		{"many", shown{"", manyKeys(500), nil, entries()}, "/", view{width: 960, height: 900}, 2000},
-		{"key", shown{"", inTrouble(), nil, entries()}, "/keys/sa-cmk-key", view{width: 960, height: 900}, 2000},
+		{"key", shown{"", inTrouble(), nil, entries()}, "/keys/sa-cmk-key", view{width: 960, height: 900}, 2400},
 		{"phone", shown{"", rotating, events, entries()}, "/", phone, 1500},
 	} {
 		b := newTab(t, c.view)

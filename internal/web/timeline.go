@@ -50,6 +50,7 @@ type lane struct {
 	State          key.State
 	Bars           []bar
 	Rotation       *mark // when it became the newest
+	Used           *used // by consumers; nil: by none that keyd sees
 }
 
 // bar is a time in one state.
@@ -126,8 +127,12 @@ func drawTimeline(now time.Time, k status.Key, lanes int) timeline {
 			m := s.mark(at, fmt.Sprintf("rotated to generation %d on %s", g.Number, day(now, at)))
 			l.Rotation = &m
 		}
-		t.Lanes = append(t.Lanes, l)
 		sentences = append(sentences, fmt.Sprintf("Generation %d: %s.", g.Number, l.Caption))
+		var by string
+		if l.Used, by = drawUsed(now, s, k.Consumers, g.Number, l.BarY); by != "" {
+			sentences = append(sentences, by)
+		}
+		t.Lanes = append(t.Lanes, l)
 	}
 	if len(shown) == 0 {
 		sentences = append(sentences, "No generation yet.")

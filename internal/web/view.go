@@ -41,6 +41,7 @@ type statusPage struct {
 	MoreWorks    int
 	Cards        []keyView
 	Rows         []keyView
+	Used         bool       // a card shows consumers
 	Pages        *pagesView // nil: every key is here
 	HSM          hsmView
 	Vaults       []vaultView
@@ -110,6 +111,7 @@ func viewStatus(s status.Snapshot, sel status.Selection, works []work, entries [
 		v := viewKey(s.At, k, names)
 		if len(s.Keys) <= allCards || !k.Calm() && len(p.Cards) < maxCards {
 			v.Timeline = drawTimeline(s.At, k, cardLanes)
+			p.Used = p.Used || slices.ContainsFunc(v.Timeline.Lanes, func(l lane) bool { return l.Used != nil })
 			p.Cards = append(p.Cards, v)
 			continue
 		}
@@ -159,6 +161,9 @@ func viewKey(now time.Time, k status.Key, vaults map[string]string) keyView {
 	v.Facts = append(v.Facts, string(k.Spec), proofWords(now, k, vaults))
 	if k.Spares != nil {
 		v.Facts = append(v.Facts, "spares: "+k.Spares.Words())
+	}
+	if c := k.Consumers; c != nil && !c.At.IsZero() && c.Error == "" {
+		v.Facts = append(v.Facts, usersWords(*c))
 	}
 	if k.Retained {
 		v.Facts = append(v.Facts, "no longer in the configuration")

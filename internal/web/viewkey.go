@@ -17,6 +17,7 @@ type keyPage struct {
 	Problems []problemGroup
 	Facts    []string
 	Table    table
+	Users    *usersView // nil where there is nobody to ask about who uses the key
 	Audit    audit
 }
 
@@ -39,6 +40,7 @@ type tableRow struct {
 type cell struct {
 	Version, State, Cause, Proof, Detail string
 	Aliases                              []string
+	Users                                string // that use it
 }
 
 // viewOneKey builds the page of one key. ok is false if there is no such key.
@@ -50,7 +52,8 @@ func viewOneKey(s status.Snapshot, name string, entries []status.Entry, entriesE
 	vaults := vaultNames(s)
 	p = keyPage{
 		frame: frame{s.Instance, s.Version, s.At}, Key: viewKey(s.At, k, vaults), Facts: keyFacts(s.At, k),
-		Table: viewTable(s.At, k, vaults), Audit: viewAudit(s.At, entries, entriesErr, vaults, whole),
+		Table: viewTable(s.At, k, vaults), Users: viewConsumers(s.At, k.Consumers, vaults),
+		Audit: viewAudit(s.At, entries, entriesErr, vaults, whole),
 	}
 	p.Facts = append(p.Facts, proposalFacts(s.At, s, func(x status.Proposal) bool { return x.Key == k.Name })...)
 	for i := range p.Audit.Entries {
@@ -123,7 +126,9 @@ func viewTable(now time.Time, k status.Key, names map[string]string) (t table) {
 			var cells []cell
 			for _, at := range slices.Backward(g.Placements) {
 				if at.Vault == url {
-					cells = append(cells, viewCell(now, at, k.Proofs))
+					c := viewCell(now, at, k.Proofs)
+					c.Users = usersOf(k.Consumers, url, append([]string{at.Version}, at.Aliases...))
+					cells = append(cells, c)
 				}
 			}
 			row.Cells = append(row.Cells, cells)

@@ -106,6 +106,7 @@ func threeKeys() status.Snapshot {
 		rotated("sa-cmk-key", 6, days(90), at.Add(-days(24))),
 		rotated("sql-tde-key", 3, days(90), at.Add(-days(61))),
 	}
+	s.Keys[0].Consumers, s.Keys[1].Consumers = disks(s.Keys[0]), manyServices(s.Keys[1])
 	return s
 }
 
@@ -216,6 +217,7 @@ func everyTrouble() status.Snapshot {
 	add("on-request", status.StateOK, func(k *status.Key) { k.Schedule, k.NextRotation = "", time.Time{} })
 	add("compromised", status.StateOK, func(k *status.Key) {
 		k.Generations[1].State, k.Generations[1].Compromised = key.Compromised, at.Add(-days(50))
+		k.Consumers = troubledUsers(*k)
 	})
 	add("suspended", status.StateOK, func(k *status.Key) {
 		k.Generations[0].State = key.Suspended

@@ -72,7 +72,7 @@ func documented(t *testing.T, word string) string {
 	return ""
 }
 
-// replaced returns a documented block with each of the old texts replaced. Each must be
+// replaced returns a documented or shipped block with each of the old texts replaced. Each must be
 // there.
 func replaced(t *testing.T, block string, oldnew ...string) string {
 	t.Helper()
@@ -89,7 +89,8 @@ func replaced(t *testing.T, block string, oldnew ...string) string {
 // paths, and with seconds instead of minutes.
 func (w *world) writeConfigurations(t *testing.T) {
 	t.Helper()
-	w.write(t, "keyd.rules.yml", shorten(t, read(t, rulesFile)))
+	w.write(t, "keyd.rules.yml", replaced(t, shorten(t, read(t, rulesFile)),
+		`{moves="person"} > 7 * 86400`, `{moves="person"} > 5`)) // a week that no rule waits for, but an expression
 	w.write(t, "prometheus.yml", "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"+
 		replaced(t, documented(t, "scrape_configs"),
 			"127.0.0.1:9889", w.web, "127.0.0.1:9093", w.alertmanager, "/usr/share/keyd/prometheus/keyd.rules.yml",

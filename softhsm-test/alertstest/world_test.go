@@ -56,7 +56,9 @@ func newWorld(t *testing.T) *world {
 	w.run(t, filepath.Join(*binDir, "keyvault-emulator"), "--proxy", w.proxy, "--admin", w.admin, "--ca-out",
 		w.path("ca.pem"), "--attestation-root-out", w.path("attestation-root.pem"),
 		"--vault", vaultHost+"=premium", "--vault", hsmHost+"=managedhsm", "--purge-protection", vaultHost,
-		"--purge-protection", hsmHost)
+		"--purge-protection", hsmHost,
+		"--consumer", "ai="+pinnedName+",key=https://"+vaultHost+"/keys/"+keyName,
+		"--consumer", "cosmos=cosmos-1,key=https://"+vaultHost+"/keys/app-01")
 	eventually(t, "the emulator answers", func() error { _, err := get("http://" + w.admin + "/state"); return err })
 	eventually(t, "the emulator has written its certificates", func() error { // the last of them is this one
 		text, err := os.ReadFile(w.path("attestation-root.pem"))
@@ -65,6 +67,17 @@ func newWorld(t *testing.T) *world {
 		}
 		return err
 	})
+	w.configure(t, nil)
+	w.startHSM(t)
+	w.startKeyd(t)
+	w.writeConfigurations(t)
+	return w
+}
+
+// configure writes keyd's configuration, with the consumers of some keys.
+func (w *world) configure(t *testing.T, consumers map[string]string) {
+	t.Helper()
+	token := w.token
 	w.write(t, "keyd.yaml", fmt.Sprintf(`instance: alerts-test
 state_dir: %[1]s/state
 hsm:
@@ -78,26 +91,26 @@ keys:
 %[7]scontrol: {socket: %[1]s/keyd.sock}
 web: {listen: "%[8]s"}
 health: {look: 2s, newest: 5s, older: 10s}
-`, w.dir, token.Module, token.Label, token.PINFile, vaultHost, hsmHost, keysYAML(), w.web, os.Getuid()))
-	w.startHSM(t)
-	w.startKeyd(t)
-	w.writeConfigurations(t)
-	return w
+`, w.dir, token.Module, token.Label, token.PINFile, vaultHost, hsmHost, keysYAML(consumers), w.web, os.Getuid()))
 }
 
 // keys is how many keys there are, and keyName one of them.
 const keys = 40
 
-// keysYAML configures all of them.
-func keysYAML() string {
+// keysYAML configures all of them. consumers has the ids of those that have a consumer in contoso-weu.
+func keysYAML(consumers map[string]string) string {
 	var b strings.Builder
 	for i := range keys {
 		name := keyName
 		if i > 0 {
 			name = fmt.Sprintf("app-%02d", i)
 		}
+		var used string
+		if id := consumers[name]; id != "" {
+			used = fmt.Sprintf(", consumers: [{id: %s, vault: contoso-weu}]", id)
+		}
 		fmt.Fprintf(&b, "  %s: {spec: RSA-2048, vaults: [contoso-weu, contoso-hsm], schedule: \"@yearly\", floor: 0s, "+
-			"budget: 1000}\n", name)
+			"budget: 1000%s}\n", name, used)
 	}
 	return b.String()
 }
