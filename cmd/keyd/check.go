@@ -22,8 +22,9 @@ func (a *app) check() *cobra.Command {
 		Long: `check has the daemon try what it needs: the HSM with its module, mechanisms and PIN, its
 identity, each right in every vault, firewalls, key exchange keys, clocks, its store, and
 every version of every key. It changes nothing: rights are tried on a key that does not
-exist. It compares the audit chain with the marks in the vaults, which shows whether the end of
-the chain was cut off. What cannot be checked because of what another line says is skipped. It
+exist. For each service that encrypts under a key it goes through the set-up: identity, rights,
+network, protection. It compares the audit chain with the marks in the vaults, which shows whether
+the end of the chain was cut off. What cannot be checked because of what another line says is skipped. It
 exits 1 if any check failed; a warning does not count.
 
 With KEY it tries the HSM, the identity, that key and its vaults; with VAULT the identity and that

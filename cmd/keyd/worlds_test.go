@@ -63,6 +63,8 @@ func worlds() map[string]*world {
 
 		"proposed": {snap: withProposals(), proposes: true},
 
+		"setups": {snap: healthy(), checks: setups()},
+
 		"crowded":      {snap: crowded(51, 52)},
 		"crowded-well": {snap: crowded(0, 0)},
 	}

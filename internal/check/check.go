@@ -13,6 +13,7 @@ import (
 	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/config"
+	"github.com/keyd-project/keyd/internal/consumer"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
@@ -37,6 +38,8 @@ type Parts struct {
 	Health     Health
 	HSM        HSM
 	Vaults     func(url string) Vault // nil for a vault that is not configured
+	// Consumers are those who encrypt under the keys. own is keyd's object id in Azure, "" if it is not known.
+	Consumers  func(own string) Consumers
 	Credential vault.CredentialState
 	// Unapproved has a line for each setting of the files that is not in force before a second operator approves it.
 	Unapproved []string
@@ -92,6 +95,14 @@ type Vault interface {
 	Deleted(ctx context.Context, name string) (bool, error)
 }
 
+// Consumers are those who encrypt under the keys.
+type Consumers interface {
+	Look(ctx context.Context, p key.Policy) record.Usage
+	// Vault and Consumer look at a set-up.
+	Vault(ctx context.Context, v key.Vault) []consumer.Finding
+	Consumer(ctx context.Context, p key.Policy, seen record.ConsumerSeen) []consumer.Finding
+}
+
 // checker collects the lines of one check.
 type checker struct {
 	Parts
@@ -99,6 +110,7 @@ type checker struct {
 	marks marks // of the listed versions
 	away  away
 	told  []string // differences about a whole vault, each with its vault
+	own   string   // keyd's object id in Azure; "": not known
 }
 
 // away is what another line found out of order. Whatever needs it is skipped: one cause is one failed line.
@@ -106,11 +118,17 @@ type away struct {
 	hsm    string          // why the HSM side cannot be used; "" if it can
 	vaults map[string]bool // that do not answer or do not let keyd in, by URL
 	signIn map[key.VaultKind]bool
+	// unprotected vaults are those without purge protection.
+	unprotected map[string]bool
+}
+
+func newAway() away {
+	return away{vaults: map[string]bool{}, signIn: map[key.VaultKind]bool{}, unprotected: map[string]bool{}}
 }
 
 // Run tries everything once. It returns the context's error; the lines have what failed.
 func Run(ctx context.Context, p Parts) ([]status.Check, error) {
-	c := &checker{Parts: p, away: away{vaults: map[string]bool{}, signIn: map[key.VaultKind]bool{}}}
+	c := &checker{Parts: p, away: newAway()}
 	if c.everything() {
 		c.config()
 		c.store(ctx)
@@ -130,6 +148,7 @@ func Run(ctx context.Context, p Parts) ([]status.Check, error) {
 			c.key(ctx, name)
 		}
 	}
+	c.consumers(ctx)
 	if c.everything() || p.Key != "" {
 		c.compareMarks(ctx)
 		c.compareTags(ctx)

@@ -64,7 +64,7 @@ func newChecker(t *testing.T) (*checker, *bolt.Store) {
 			t.Error(err)
 		}
 	})
-	return &checker{away: away{vaults: map[string]bool{}, signIn: map[key.VaultKind]bool{}}, Parts: Parts{
+	return &checker{away: newAway(), Parts: Parts{
 		ConfigPath: path, Config: cfg, Start: func(*config.Config) error { return nil }, Store: s, HSMUnit: "keyd-hsm",
 		AuditBroken:     func() string { return "" },
 		Vaults:          func(string) Vault { return struct{ Vault }{} },

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ func (c *checker) identity(ctx context.Context) {
 		tried[v.Kind] = true
 		who, err := client.Identity(ctx)
 		c.add("identity", kind, "sign in for "+service(v.Kind), err, who.String(), "")
+		c.own = cmp.Or(c.own, who.ObjectID)
 		signedIn = errors.Join(signedIn, err)
 		c.away.signIn[v.Kind] = err != nil
 	}

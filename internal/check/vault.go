@@ -187,6 +187,7 @@ func (c *checker) purgeProtection(ctx context.Context, client Vault, v config.Va
 		case protected:
 			c.add("vault", v.Name, "purge protection", nil, "on", "")
 		default:
+			c.away.unprotected[v.URL] = true
 			c.warn("vault", v.Name, "purge protection",
 				"it is off: whoever may purge can destroy every version at once",
 				plan.ProtectCommand(v.Vault))

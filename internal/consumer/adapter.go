@@ -68,7 +68,7 @@ func (s *sight) set(to keyRef, used string) error {
 
 // trouble is what a resource itself says is wrong with it.
 func trouble(id, hint, format string, args ...any) error {
-	return &Error{What: nameOf(id), ID: id, Hint: hint, err: fmt.Errorf(format, args...)}
+	return &Error{What: nameOf(id), ID: id, Hint: hint, err: fmt.Errorf(format, args...), said: true}
 }
 
 // need notes another key that the resource says it needs.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -25,6 +26,8 @@ type Error struct {
 	RequestID string // x-ms-request-id, for Microsoft's support
 
 	err error
+	// said: it is what the resource itself says is wrong with it, and keyd saw it.
+	said bool
 }
 
 // Error is one line: which resource, what was tried, what happened, what to do.
@@ -53,6 +56,32 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.err }
+
+// CauseOf tells apart why looks fail: two that failed for the same cause, such as a failed sign-in or an Azure that
+// does not answer, have the same one, whatever they are about.
+func CauseOf(err error) string {
+	var e *Error
+	if !errors.As(err, &e) {
+		return err.Error()
+	}
+	if e.Status == http.StatusUnauthorized || e.Status == http.StatusTooManyRequests || e.Status >= 500 {
+		return fmt.Sprintf("HTTP %d %s", e.Status, e.Code)
+	}
+	if e.Status != 0 || e.err == nil {
+		return e.Error()
+	}
+	var sent *url.Error
+	if errors.As(e.err, &sent) {
+		return sent.Err.Error()
+	}
+	return e.err.Error()
+}
+
+// isSaid reports whether an error is what a resource itself says is wrong with it.
+func isSaid(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.said
+}
 
 // badAnswer is a complete answer that makes no sense.
 type badAnswer struct{ what string }
@@ -108,7 +137,10 @@ func (k call) hint(e *Error) string {
 	switch {
 	case e.Status == 0:
 		return vault.Advice(e.err)
-	case e.Status == http.StatusForbidden:
+	case e.Status == http.StatusForbidden && k.sent != nil && e.Code != "":
+		return "let keyd's identity change it, then: keyd repoint KEY " + service.NameOf(k.id) + "; " +
+			roleCommand("keyd repoint", k.id)
+	case e.Status == http.StatusForbidden && k.sent == nil:
 		scope := k.id
 		if scope == "" {
 			scope = "/subscriptions/ID"
@@ -129,7 +161,13 @@ func (k call) hint(e *Error) string {
 }
 
 // readerCommand is the az command that lets keyd look.
-func readerCommand(scope string) string {
-	return `az role assignment create --role Reader --assignee-object-id OBJECT_ID ` +
+func readerCommand(scope string) string { return roleCommand("Reader", scope) }
+
+// roleCommand is the az command that gives keyd a role.
+func roleCommand(role, scope string) string {
+	if strings.Contains(role, " ") {
+		role = `"` + role + `"`
+	}
+	return "az role assignment create --role " + role + " --assignee-object-id OBJECT_ID " +
 		`--assignee-principal-type ServicePrincipal --scope "` + scope + `" (keyd check shows the object id)`
 }

@@ -83,8 +83,13 @@ func apiVersionOf(id string) string {
 			return s.APIVersion
 		}
 	}
+	if service.TypeOf(id) == identityType {
+		return service.IdentitiesAPI
+	}
 	return ""
 }
+
+const identityType = "microsoft.managedidentity/userassignedidentities"
 
 func missing(field string) error { return badAnswerf("%s is missing", field) }
 
@@ -132,6 +137,7 @@ func settled(state *string) bool { return strings.EqualFold(orEmpty(state), "Suc
 // identities are those that a resource has.
 type identities struct {
 	PrincipalID  *string                  `json:"principalId"` // the system-assigned one
+	TenantID     *string                  `json:"tenantId"`
 	UserAssigned map[string]*userIdentity `json:"userAssignedIdentities"`
 }
 
@@ -139,6 +145,9 @@ type userIdentity struct {
 	PrincipalID *string `json:"principalId"`
 	ClientID    *string `json:"clientId"`
 }
+
+// some reports whether there is any.
+func (i identities) some() bool { return orEmpty(i.PrincipalID) != "" || len(i.UserAssigned) > 0 }
 
 // system is the object id of the resource's own identity. Without one, and likewise below, it is nobody that keyd
 // knows.

@@ -10,6 +10,7 @@ import (
 	"github.com/keyd-project/keyd/internal/priority"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/trouble"
+	"github.com/keyd-project/keyd/internal/vault"
 )
 
 // Check tries everything that keyd needs once, or only what concerns the key or the vault with this name. It changes
@@ -25,7 +26,7 @@ func (d *Daemon) Check(ctx context.Context, name string) (status.Checked, error)
 		Self: d.approvals().Self, ConfigPath: d.opts.ConfigPath,
 		Config: d.config(), Start: CheckStart, Store: d.store, Keys: d.loop,
 		Observer: d.observer,
-		Health:   d.health, HSM: checkedHSM{d.pinnedHSM(), d}, Vaults: d.checkVault,
+		Health:   d.health, HSM: checkedHSM{d.pinnedHSM(), d}, Vaults: d.checkVault, Consumers: d.checkConsumers,
 		Credential:  d.credential().Reread(),
 		Unapproved:  d.notInForce().changes,
 		AuditBroken: d.keeper.Broken,
@@ -65,6 +66,16 @@ type checkedHSM struct {
 func (h checkedHSM) Describe(ctx context.Context) (key.HSMInfo, error) {
 	seen := h.d.lookAtHSM(ctx)
 	return seen.info, errors.Join(seen.err, ctx.Err())
+}
+
+func (d *Daemon) checkConsumers(own string) check.Consumers {
+	return d.consumers.Inspect(d.config().Policies, own,
+		func(ctx context.Context, url, name string) ([]vault.LocalRole, error) {
+			if c := d.client(url); c != nil {
+				return c.LocalRoles(ctx, name)
+			}
+			return nil, errors.New("the vault is not in the configuration")
+		})
 }
 
 func (d *Daemon) checkVault(url string) check.Vault {

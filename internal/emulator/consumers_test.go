@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -114,7 +115,9 @@ func (s *estate) wantLost(why string, names ...string) {
 			}
 		}
 	}
-	if fmt.Sprint(lost) != fmt.Sprint(names) {
+	slices.Sort(lost)
+	slices.Sort(names)
+	if !slices.Equal(lost, names) {
 		s.t.Errorf("cannot read: %v, not %v", lost, names)
 	}
 }

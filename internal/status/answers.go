@@ -23,8 +23,8 @@ func Summed(checks []Check) Checked {
 
 // Check is one line of `keyd check`.
 type Check struct {
-	Area    string      `json:"area"`    // config, hsm, identity, vault, key, clock, store
-	Subject string      `json:"subject"` // which key, vault or token
+	Area    string      `json:"area"`    // config, store, hsm, identity, vault, clock, role, key, consumer
+	Subject string      `json:"subject"` // which key, vault, token or consumer
 	Name    string      `json:"name"`    // what was checked
 	Result  CheckResult `json:"result"`
 	Detail  string      `json:"detail,omitempty"`

@@ -54,6 +54,7 @@ const (
 	KeyNotMade               Cause = "key-not-made"
 	RotationOverdue          Cause = "rotation-overdue"
 	SparesMissing            Cause = "spares-missing"
+	RepointFailed            Cause = "repoint-failed"
 	ConsumerLags             Cause = "consumer-lags"
 	ConsumerPinned           Cause = "consumer-pinned"
 	ConsumerOnDisabled       Cause = "consumer-on-disabled"
@@ -190,6 +191,8 @@ var table = []Row{
 		Threshold: time.Hour, Remedy: waits + "it begins by itself when that is removed"},
 	{Cause: SparesMissing, Code: "keydsparesmissing", Alert: "KeydSparesMissing", Severity: warning,
 		Threshold: 24 * time.Hour, Remedy: "keyd check tries the HSM; keyd tries again by itself every half hour"},
+	{Cause: RepointFailed, Code: "keydrepointfailed", Alert: "KeydRepointFailed", Severity: warning,
+		Remedy: "mend the cause, then: keyd repoint {key} --reason …"},
 
 	{Cause: ConsumerLags, Code: "keydconsumerlags", Alert: "KeydConsumerLags", Severity: warning,
 		Threshold: 24 * time.Hour, // later than its service's own delay

@@ -10,6 +10,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -56,6 +57,7 @@ type Client struct {
 	cfg      Config
 	host     string
 	keys     *azkeys.Client
+	roles    runtime.Pipeline // for a Managed HSM's own roles
 	cred     azcore.TokenCredential
 	observer *observer
 	retry    policy.RetryOptions
@@ -112,19 +114,19 @@ func New(
 		gate:     cfg.Limits.of(cfg.Vault),
 	}
 	c.gate.expect(cfg.KEKName, key.Spec(fmt.Sprintf("RSA-%d", c.kekBits())))
-	c.keys, err = azkeys.NewClient(cfg.Vault.URL, c.cred, &azkeys.ClientOptions{
-		ClientOptions: azcore.ClientOptions{
-			APIVersion:      APIVersion,
-			Retry:           c.retry,
-			Transport:       cappedTransport{transport},
-			Telemetry:       policy.TelemetryOptions{ApplicationID: "keyd"},
-			PerCallPolicies: []policy.Policy{originGuard{cfg.Vault.URL, host}},
-			PerRetryPolicies: []policy.Policy{
-				limiterPolicy{c.gate}, challengePolicy{}, effectPolicy{}, c.observer,
-				callPolicy{cfg.Vault.URL, cfg.Calls, cfg.Clock},
-			},
+	options := azcore.ClientOptions{
+		APIVersion:      APIVersion,
+		Retry:           c.retry,
+		Transport:       cappedTransport{transport},
+		Telemetry:       policy.TelemetryOptions{ApplicationID: "keyd"},
+		PerCallPolicies: []policy.Policy{originGuard{cfg.Vault.URL, host}},
+		PerRetryPolicies: []policy.Policy{
+			limiterPolicy{c.gate}, challengePolicy{}, effectPolicy{}, c.observer,
+			callPolicy{cfg.Vault.URL, cfg.Calls, cfg.Clock},
 		},
-	})
+	}
+	c.roles = rolesPipeline(c, options)
+	c.keys, err = azkeys.NewClient(cfg.Vault.URL, c.cred, &azkeys.ClientOptions{ClientOptions: options})
 	if err != nil {
 		return nil, fmt.Errorf("vault %s: %w", cfg.Vault.Name, err)
 	}

@@ -93,6 +93,8 @@ func (c *Client) role(k call) string {
 		return "Key Vault Crypto Officer"
 	case k.op.name == opRecover.name || k.op.name == opDeleted.name:
 		return "Managed HSM Crypto Officer"
+	case k.op.name == opLocalRoles.name: // as shipped, in managed-hsm-look-role.json
+		return "keyd look"
 	default:
 		return "Managed HSM Crypto User"
 	}

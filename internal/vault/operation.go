@@ -40,6 +40,7 @@ var (
 	opDeleted        = operation{name: "get_deleted", words: "look for deleted key"}
 	opRotationPolicy = operation{name: "get_rotation_policy", words: "get rotation policy of key"}
 	opAttestation    = operation{name: "get_attestation", words: "get attestation of key"}
+	opLocalRoles     = operation{name: "list_roles", words: "list the roles on key"}
 	opRecover        = operation{name: "recover", words: "recover key", changes: true}
 )
 
