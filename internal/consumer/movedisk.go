@@ -18,12 +18,3 @@ func changeDisk(have settings, _, to keyRef) (settings, error) {
 func sameSubscription(a, b string) bool {
 	return strings.EqualFold(subscriptionOf(a), subscriptionOf(b))
 }
-
-// subscriptionOf is the subscription in a resource id; "": there is none.
-func subscriptionOf(id string) string {
-	parts := strings.Split(id, "/")
-	if len(parts) < 3 || !strings.EqualFold(parts[1], "subscriptions") {
-		return ""
-	}
-	return parts[2]
-}
