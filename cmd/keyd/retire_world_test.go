@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/control"
@@ -44,6 +45,17 @@ func (w *world) ConsentToRetire(_ context.Context, _, k, _, shown string) error 
 		}
 	}
 	return nil
+}
+
+func (w *world) Repoint(_ context.Context, _, k, _ string, consumers []string) error {
+	if w.refusal != nil {
+		return w.refusal
+	}
+	if slices.Contains(consumers, "ai-unknown") {
+		return &control.RefusedError{Text: "key " + k + " has no consumer ai-unknown in the configuration: add its " +
+			"resource id under consumers, then: keyd reload"}
+	}
+	return w.has(k)
 }
 
 func (w *world) Enable(_ context.Context, _, k, _, _ string) error {

@@ -54,6 +54,15 @@ const (
 	EnableAborted   Event = "enabling did not happen"
 )
 
+// The events of a consumer that keyd moves to another version.
+const (
+	RepointRequested Event = "repointing requested"
+	RepointIntended  Event = "repointing intended"
+	Repointed        Event = "consumer repointed"
+	RepointVoid      Event = "repointing did not happen" // keyd tries again
+	RepointFailed    Event = "repointing failed"         // keyd does not
+)
+
 // The events of a vault's KEKs. Their entries have the vault's URL instead of a key.
 const (
 	KEKRequested       Event = "key exchange key requested"

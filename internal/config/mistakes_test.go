@@ -246,7 +246,8 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 		{"unknown operator", "keys:\n", "control: {operators: [0, «no-such-user-here]}\nkeys:\n",
 			`control.operators: unknown user "no-such-user-here"; write a uid, or the name of a user on this host`},
 		{"an act that cannot need approval", "keys:\n", "approvals: {acts: [adopt, «prove]}\nkeys:\n",
-			`approvals.acts: unknown value "prove"; write one of adopt, compromise, kek, retire, resume, enable`},
+			`approvals.acts: unknown value "prove"; write one of adopt, compromise, kek, retire, resume, enable, ` +
+				`repoint`},
 		{"an act twice", "keys:\n", "approvals: {acts: [adopt, «adopt]}\nkeys:\n",
 			"approvals.acts: adopt is in it twice; remove one of them"},
 		{"approvals of nothing", "keys:\n", "«approvals: {wait: 2h}\nkeys:\n",

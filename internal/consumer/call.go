@@ -19,6 +19,9 @@ var (
 	opSearch        = operation{"search", "search by Azure Resource Graph"}
 	opPermissions   = operation{"list_permissions", "list what keyd may do there"}
 	opSubscriptions = operation{"list_subscriptions", "list the subscriptions that keyd may see"}
+	opMove          = operation{"move", "set it to another version"}
+	opServerKey     = operation{"put_server_key", "make the key known to it"}
+	opPoll          = operation{"poll", "ask how far its change is"}
 )
 
 // call is one operation, on one resource or on none. It travels in the context, where the policies of the pipeline find
@@ -27,6 +30,7 @@ type call struct {
 	op   operation
 	id   string // of the resource; "": none
 	part string // of the resource, in words: "encryption scopes"; "": the resource itself
+	sent *sent  // of a call that changes something; nil: it only looks
 }
 
 // about names the resource for people: "storage account stcmkdemo".

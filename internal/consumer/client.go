@@ -38,7 +38,7 @@ type ClientConfig struct {
 	Logger     *slog.Logger         // nil: none
 }
 
-// Client reads from Azure's Resource Manager. It is safe for concurrent use.
+// Client talks to Azure's Resource Manager. It is safe for concurrent use.
 type Client struct {
 	endpoint string // https://HOST, without a slash at the end
 	pipeline runtime.Pipeline
@@ -63,11 +63,11 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	}, &policy.ClientOptions{
 		ClientOptions: azcore.ClientOptions{
 			Cloud:     where,
-			Transport: vault.Capped(cfg.Transport),
+			Transport: noting{vault.Capped(cfg.Transport)},
 			Retry:     azpolicy.RetryOptions{TryTimeout: tryTimeout, MaxRetryDelay: longestRetryDelay},
 			Telemetry: azpolicy.TelemetryOptions{ApplicationID: "keyd"},
 		},
-		// Registering a provider changes the subscription, and keyd only looks.
+		// Registering a provider changes the subscription, and keyd changes nothing but the resource itself.
 		DisableRPRegistration: true,
 	})
 	if err != nil {
@@ -148,36 +148,62 @@ func (c *Client) post(ctx context.Context, k call, path, apiVersion string, body
 
 // do sends one request and reads the answer, which must be 200 with JSON of the struct's types.
 func (c *Client) do(ctx context.Context, k call, method, at string, body, into any) error {
-	req, err := runtime.NewRequest(withCall(ctx, k), method, at)
+	r, err := c.send(ctx, k, request{method: method, at: at, body: body}, http.StatusOK)
 	if err != nil {
-		return k.fail(badAnswerf("%q is not a URL", vault.OneLine(at)))
+		return err
+	}
+	if err := json.Unmarshal(r.body, into); err != nil {
+		return k.fail(badAnswerf("%v", err))
+	}
+	return nil
+}
+
+// request is one request; body is sent as JSON, unless it is nil.
+type request struct {
+	method, at string
+	etag       string // for If-Match; "": none
+	body       any
+}
+
+// response is an answer with one of the statuses that were wanted.
+type response struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// send sends one request. Any other status than those wanted is an error.
+func (c *Client) send(ctx context.Context, k call, r request, wanted ...int) (response, error) {
+	req, err := runtime.NewRequest(withCall(ctx, k), r.method, r.at)
+	if err != nil {
+		return response{}, k.fail(badAnswerf("%q is not a URL", vault.OneLine(r.at)))
 	}
 	req.Raw().Header.Set("Accept", "application/json")
-	if body != nil {
-		text, err := json.Marshal(body)
+	if r.etag != "" {
+		req.Raw().Header.Set("If-Match", r.etag)
+	}
+	if r.body != nil {
+		text, err := json.Marshal(r.body)
 		if err != nil {
-			return k.fail(err)
+			return response{}, k.fail(err)
 		}
 		content := streaming.NopCloser(bytes.NewReader(text))
 		if err := req.SetBody(content, "application/json"); err != nil {
-			return k.fail(err)
+			return response{}, k.fail(err)
 		}
 	}
 	resp, err := c.pipeline.Do(req) //nolint:bodyclose // Payload below closes it
 	if err != nil {
-		return k.fail(err)
+		return response{}, k.fail(err)
 	}
-	if !runtime.HasStatusCode(resp, http.StatusOK) {
-		return k.fail(runtime.NewResponseError(resp))
+	if !runtime.HasStatusCode(resp, wanted...) {
+		return response{}, k.fail(runtime.NewResponseError(resp))
 	}
 	answer, err := runtime.Payload(resp)
 	if err != nil {
-		return k.fail(err)
+		return response{}, k.fail(err)
 	}
-	if err := json.Unmarshal(answer, into); err != nil {
-		return k.fail(badAnswerf("%v", err))
-	}
-	return nil
+	return response{resp.StatusCode, resp.Header, answer}, nil
 }
 
 // urlOf is the URL of a path. Ids come from people and from answers, so they are checked here.

@@ -137,7 +137,10 @@ func (k call) hint(e *Error) string {
 	switch {
 	case e.Status == 0:
 		return vault.Advice(e.err)
-	case e.Status == http.StatusForbidden:
+	case e.Status == http.StatusForbidden && k.sent != nil && e.Code != "":
+		return "let keyd's identity change it, then: keyd repoint KEY " + service.NameOf(k.id) + "; " +
+			roleCommand("keyd repoint", k.id)
+	case e.Status == http.StatusForbidden && k.sent == nil:
 		scope := k.id
 		if scope == "" {
 			scope = "/subscriptions/ID"
@@ -158,7 +161,13 @@ func (k call) hint(e *Error) string {
 }
 
 // readerCommand is the az command that lets keyd look.
-func readerCommand(scope string) string {
-	return `az role assignment create --role Reader --assignee-object-id OBJECT_ID ` +
+func readerCommand(scope string) string { return roleCommand("Reader", scope) }
+
+// roleCommand is the az command that gives keyd a role.
+func roleCommand(role, scope string) string {
+	if strings.Contains(role, " ") {
+		role = `"` + role + `"`
+	}
+	return "az role assignment create --role " + role + " --assignee-object-id OBJECT_ID " +
 		`--assignee-principal-type ServicePrincipal --scope "` + scope + `" (keyd check shows the object id)`
 }

@@ -96,6 +96,9 @@ func (e *Evidence) loaded(ctx context.Context, url string) (*vaultLog, error) {
 		return nil, fmt.Errorf("read what keyd saw of the log before: %w", err)
 	}
 	l, err := decodeLedger(blob)
+	if err == nil {
+		err = l.past(e.cfg.Clock())
+	}
 	if err != nil {
 		e.cfg.Logger.Warn("what keyd saw of a vault's log before cannot be read; keyd begins anew", "vault", url,
 			"error", err)

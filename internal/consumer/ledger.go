@@ -272,6 +272,20 @@ func (l *ledger) settle() {
 	l.From, l.Until, l.Calls = s.from, s.until, slices.Delete(l.Calls, 0, n)
 }
 
+// past refuses a ledger that knows what is still to come: keyd writes none. Whoever forged one could otherwise hide a
+// use by keyd's stolen identity for all time, and not only until now.
+func (l *ledger) past(now time.Time) error {
+	times := []time.Time{l.Asked, l.From, l.Until, l.Forgotten}
+	for _, c := range l.Calls {
+		times = append(times, c.Ended)
+	}
+	latest := slices.MaxFunc(times, time.Time.Compare)
+	if latest.After(now.Add(2 * key.MaxSkew)) { // Forgotten and the clock may each be ahead by one
+		return fmt.Errorf("it has the time %s, which is in the future", latest.Format(time.RFC3339))
+	}
+	return nil
+}
+
 // encode is the ledger as the store keeps it.
 func (l *ledger) encode() ([]byte, error) {
 	var blob bytes.Buffer

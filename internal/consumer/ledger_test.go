@@ -144,6 +144,28 @@ func TestCallsThatOnlyAForgedLedgerHasDoNotCount(t *testing.T) {
 	}
 }
 
+// Whoever can write keyd's state and stole keyd's identity must not hide what they do with it later.
+func TestInsiderAForgedLedgerHidesNothingThatIsStillToCome(t *testing.T) {
+	for name, change := range map[string]func(l *ledger, stolen logEntry){
+		"keyd forgot its calls of all time": func(l *ledger, _ logEntry) { l.Forgotten = l.Asked.AddDate(100, 0, 0) },
+		"keyd has made the call already": func(l *ledger, stolen logEntry) {
+			l.Calls = append(l.Calls, ownCall{ID: stolen.request, Operation: stolen.operation, Key: logKey,
+				Version: logV1, Caller: keydID, Begun: l.Asked, Ended: l.Asked.AddDate(100, 0, 0)})
+		},
+	} {
+		b := newLogBench(t)
+		b.pass(t, 12*time.Hour)
+		stolen := logEntry{request: "eeeeeeee-0000-4000-8000-000000000001", operation: "KeyUnwrap"}
+		forge(t, b, func(l *ledger) { change(l, stolen) })
+		b.pass(t, 2*time.Hour)
+		use := b.use(logV1, func(e *logEntry) { e.caller, e.request = keydID, stolen.request })
+		b.pass(t, 2*time.Hour)
+		if s := b.asked(t, 7*24*time.Hour); s.Err != nil || !s.Uses[logV1][keydID].Equal(use.at) {
+			t.Errorf("%s: %v; the use of %s is not found: %v", name, s.Err, use.at, s.Uses)
+		}
+	}
+}
+
 // forge changes the ledger in the store, and starts keyd anew.
 func forge(t *testing.T, b *logBench, change func(*ledger)) {
 	t.Helper()

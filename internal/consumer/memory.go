@@ -48,7 +48,22 @@ func readMemory(blob []byte) (*memory, error) {
 	if m.Found == nil {
 		m.Found = map[string]*foundOnce{}
 	}
+	for name, s := range m.Standings {
+		if s == nil {
+			return nil, emptyEntry(name)
+		}
+	}
+	for name, f := range m.Found {
+		if f == nil {
+			return nil, emptyEntry(name)
+		}
+	}
 	return m, nil
+}
+
+func emptyEntry(name string) error {
+	return fmt.Errorf("read what keyd remembers of consumers: it says nothing of %s, so keyd did not write it; put "+
+		"the state back from a backup", name)
 }
 
 // date gives each consumer the times since when it uses its version and since when it has left others. now is when the

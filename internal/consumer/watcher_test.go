@@ -267,6 +267,21 @@ func TestALedgerThatCannotBeReadIsSaid(t *testing.T) {
 	}
 }
 
+// Whoever can write keyd's state must not have keyd end at each start.
+func TestInsiderAnEditedLedgerOfConsumersIsSaid(t *testing.T) {
+	c := newCloud(map[string]string{cosmos: account(cosmos, newID)})
+	for name, blob := range map[string]string{
+		"an empty standing": `{"standings":{"` + strings.ToLower(cosmos+" "+weu) + `/keys/cmk":null}}`,
+		"an empty find":     `{"found":{"` + strings.ToLower(cosmos) + `":null}}`,
+	} {
+		kept := &ledger{blobs: map[string][]byte{"consumers/cmk": []byte(blob)}}
+		u := watcher(t, c, consumer.Config{Ledgers: kept}).Look(t.Context(), cmk(cosmos))
+		if u.Err == nil || !strings.Contains(u.Err.Error(), "backup") {
+			t.Errorf("%s: %+v", name, u)
+		}
+	}
+}
+
 func TestALogIsReadWhereThereIsAWorkspace(t *testing.T) {
 	c := newCloud(nil)
 	seen := map[string]record.LogSeen{weu: {From: today}}

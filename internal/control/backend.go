@@ -42,6 +42,8 @@ type Backend interface {
 	Enable(ctx context.Context, actor, keyName, version, reason string) error
 	// Consumers shows who uses a key, or with no name each key: by the last look, or with discover by one made now.
 	Consumers(ctx context.Context, keyName string, discover bool) ([]status.KeyConsumers, error)
+	// Repoint asks for consumers of a key to be moved to the newest version.
+	Repoint(ctx context.Context, actor, keyName, reason string, consumers []string) error
 	// Approve has a proposed act happen, and Withdraw ends the proposal. ActorOf(ctx) is who asks for it.
 	Approve(ctx context.Context, proposal key.ID, reason string) error
 	Withdraw(ctx context.Context, proposal key.ID, reason string) error

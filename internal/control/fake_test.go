@@ -143,6 +143,10 @@ func (f *fake) Consumers(_ context.Context, k string, discover bool) ([]status.K
 	return []status.KeyConsumers{{Key: k, Consumers: status.Consumers{Searched: discover}}}, nil
 }
 
+func (f *fake) Repoint(_ context.Context, actor, k, reason string, consumers []string) error {
+	return f.note("%s moves %v of %s: %s", actor, consumers, k, reason)
+}
+
 func (f *fake) Approve(ctx context.Context, id key.ID, reason string) error {
 	return f.note("%s approves %s: %s", ActorOf(ctx), id, reason)
 }

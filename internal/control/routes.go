@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,7 +38,7 @@ type route struct {
 }
 
 func routes() []route {
-	return append(append(retireRoutes(), proposalRoutes()...), []route{
+	return append(slices.Concat(retireRoutes(), repointRoutes(), proposalRoutes()), []route{
 		{name: "snapshot", pattern: "GET /v1/snapshot", what: "see the state", serve: (*call).snapshot},
 		{name: "events", pattern: "GET /v1/events", what: "follow the events", serve: (*call).events},
 		{name: "rotate", pattern: "POST /v1/rotate", what: "rotate a key", acts: true, serve: (*call).rotate},

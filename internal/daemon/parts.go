@@ -37,7 +37,7 @@ func (d *Daemon) makeAzure(cfg *config.Config) (a azure, err error) {
 		return a, err
 	}
 	client := vault.HTTPClient(transport)
-	if a.cred, err = newCredential(cfg, client); err != nil {
+	if a.cred, err = newCredential(cfg, client, d.vaultSeen); err != nil {
 		return a, err
 	}
 	if a.vaults, err = d.makeVaults(cfg, a.cred, client); err != nil {
@@ -74,7 +74,7 @@ func (d *Daemon) makeVaults(
 }
 
 // newCredential makes the credential of a configuration. It sends nothing.
-func newCredential(cfg *config.Config, client *http.Client) (*vault.Credential, error) {
+func newCredential(cfg *config.Config, client *http.Client, m *vault.Metrics) (*vault.Credential, error) {
 	var certificate string
 	var err error
 	if cfg.Azure.CertificateFile != "" {
@@ -84,7 +84,7 @@ func newCredential(cfg *config.Config, client *http.Client) (*vault.Credential, 
 	}
 	return vault.NewCredential(vault.CredentialConfig{
 		Kind: cfg.Azure.Credential, ClientID: cfg.Azure.ClientID, TenantID: cfg.Azure.TenantID,
-		CertificateFile: certificate, Cloud: cfg.Azure.Cloud,
+		CertificateFile: certificate, Cloud: cfg.Azure.Cloud, Metrics: m,
 	}, client)
 }
 

@@ -89,7 +89,7 @@ func (s *starting) azure() {
 	if s.planned && s.onlyService() {
 		return
 	}
-	_, err = newCredential(s.cfg, vault.HTTPClient(transport))
+	_, err = newCredential(s.cfg, vault.HTTPClient(transport), nil)
 	field := "azure.credential"
 	if s.cfg.Azure.Credential == config.CredentialClientCertificate {
 		field = "azure.certificate_file"

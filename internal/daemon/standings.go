@@ -117,6 +117,7 @@ func (d *Daemon) standing(ctx context.Context, at time.Time, name string, revisi
 	k := &now.key
 	k.LastRotation, k.NextRotation = rec.LastRotation(), plan.NextRotation(at, p, &rec)
 	k.Hold, k.Requests, k.Abandoned = rec.Hold, rec.Requests, len(rec.Abandoned)
+	k.Repointing = shownRepointing(rec.Repointing)
 	now.proposals = rec.Proposals
 	k.RotationSince, k.MissingFrom = now.stage.Since, now.stage.MissingFrom
 	if seen != nil {

@@ -11,12 +11,18 @@ import (
 // writeDurable replaces the file at path by data, with mode 0600. It returns when a power cut can no longer undo the
 // change.
 func writeDurable(path string, data []byte) error {
+	return writeDurableAs(path, data, func(*os.File) error { return nil })
+}
+
+// writeDurableAs is writeDurable for a file that own gives to its owner, before it is there under its name: by then the
+// directory's owner may have put another file there.
+func writeDurableAs(path string, data []byte, own func(f *os.File) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
+	err = errors.Join(err, own(f), f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}

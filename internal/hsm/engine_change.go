@@ -173,6 +173,11 @@ func (e *engine) destroy(s session, id key.ID) error {
 			)
 		}
 	}
+	if len(objects) > 0 && e.limits.wasPlaced(id) {
+		// A part of an HSM that lags behind, or was put back from a backup, shows the mark again.
+		return refused(NotPending, "CKA_ID %s was wrapped for a vault, although the token now shows it as pending: "+
+			"keyd never destroys it", id)
+	}
 	for _, o := range objects {
 		killpoint.At("hsm-destroy-before")
 		if err := s.m.DestroyObject(s.h, o.handle); err != nil && !handleLost(err) {

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"errors"
 	"math/big"
 	"testing"
 
@@ -111,6 +112,35 @@ func TestDestroyRefusesAPairThatWasWrapped(t *testing.T) {
 	}
 	_, err = r.PublicKey(t.Context(), spare)
 	wantCode(t, err, NotFound, key.Refused)
+}
+
+// A part of an HSM that lags behind, or that was put back from a backup, shows a pair in use as it was before its wrap.
+func TestInsiderAPairInUseThatShowsAsPendingAgainIsNotDestroyed(t *testing.T) {
+	r := quietRig(t)
+	id := r.generate(t)
+	kek, _ := newKEK(t, vaultURL)
+	if _, err := r.WrapFor(t.Context(), id, kek); err != nil {
+		t.Fatal(err)
+	}
+	raw(t, r.tok, func(m *pkcs11.Ctx, h pkcs11.SessionHandle) {
+		s := session{m: m, h: h}
+		objects, err := s.objectsWith(id)
+		for _, o := range objects {
+			err = errors.Join(err, s.relabel(o.handle, o.label+"/pending"))
+		}
+		if err != nil || len(objects) != 2 {
+			t.Fatalf("%d objects, %v", len(objects), err)
+		}
+	})
+	look := func() {
+		t.Helper()
+		if found, err := r.Find(t.Context(), id); err != nil || len(found) != 1 || !found[0].Label.Pending {
+			t.Fatalf("%+v, %v", found, err)
+		}
+	}
+	look()
+	wantCode(t, r.Destroy(t.Context(), id), NotPending, key.Refused)
+	look()
 }
 
 func TestDestroyRefusesTheObjectsOfOthers(t *testing.T) {

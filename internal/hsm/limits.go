@@ -17,9 +17,10 @@ import (
 // the HSM side makes a pair only near the highest number that was placed, which is wrapped for some vault, and only few
 // pairs that nobody has wrapped.
 const (
-	maxAhead     = 64 // how far a number may be ahead of the highest placed one
-	maxPending   = 3  // pairs of a key that were made within a day and never wrapped, besides its spares
-	maxUnwrapped = 16 // pairs of a key that were never wrapped, whenever they were made, besides its spares
+	maxAhead     = 64        // how far a number may be ahead of the highest placed one
+	mostNumber   = 1_000_000 // of any pair: after the highest number that an int holds no other could follow
+	maxPending   = 3         // pairs of a key that were made within a day and never wrapped, besides its spares
+	maxUnwrapped = 16        // pairs of a key that were never wrapped, whenever they were made, besides its spares
 	day          = 24 * time.Hour
 )
 
@@ -36,7 +37,8 @@ type limits struct {
 	mu     sync.Mutex
 	passed bool // a pass has shown the whole token
 	labels map[key.ID]key.Label
-	placed map[string]int // the highest placed number of each key that this process has seen
+	placed map[string]int  // the highest placed number of each key that this process has seen
+	inUse  map[key.ID]bool // the placed pairs that this process has seen
 	made   map[key.ID]madePair
 }
 
@@ -54,7 +56,8 @@ type madeFile struct {
 func newLimits(stateDir string) (*limits, error) {
 	l := &limits{
 		path: filepath.Join(stateDir, "made-pairs.json"), now: time.Now,
-		labels: map[key.ID]key.Label{}, placed: map[string]int{}, made: map[key.ID]madePair{},
+		labels: map[key.ID]key.Label{}, placed: map[string]int{}, inUse: map[key.ID]bool{},
+		made: map[key.ID]madePair{},
 	}
 	data, err := ownership.ReadFile(l.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -83,10 +86,9 @@ func (l *limits) needsPass() bool {
 func (l *limits) shown(all []key.Object) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	before := l.labels
 	l.labels, l.passed = map[key.ID]key.Label{}, true
 	for _, o := range all {
-		l.note(o, before[o.ID])
+		l.note(o)
 	}
 }
 
@@ -94,25 +96,31 @@ func (l *limits) shown(all []key.Object) {
 func (l *limits) looked(id key.ID, found []key.Object) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	was := l.labels[id]
 	delete(l.labels, id)
 	for _, o := range found {
-		l.note(o, was)
+		l.note(o)
 	}
 }
 
 // note remembers the label of an object of ours. A pair that was placed stays so, even if a copy of the HSM that lags
 // behind still shows the mark. The caller holds mu.
-func (l *limits) note(o key.Object, was key.Label) {
+func (l *limits) note(o key.Object) {
 	if o.Label.Key == "" {
 		return
 	}
-	placed := was == o.Label.Placed()
 	l.labels[o.ID] = o.Label
-	if placed || !o.Label.Pending {
+	if l.inUse[o.ID] || !o.Label.Pending {
+		l.inUse[o.ID] = true
 		l.labels[o.ID] = o.Label.Placed()
 		l.placed[o.Label.Key] = max(l.placed[o.Label.Key], o.Label.Number)
 	}
+}
+
+// wasPlaced reports whether this process has seen that a pair was wrapped for some vault.
+func (l *limits) wasPlaced(id key.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.inUse[id]
 }
 
 // reserve notes a pair that is about to be made, or says why it must not be.
@@ -158,6 +166,8 @@ func (l *limits) within(label key.Label, k KeyRights) error {
 	}
 	highest := l.placed[label.Key]
 	switch {
+	case label.Number > mostNumber:
+		return refused(NotPermitted, "%s is not made: the number of a pair is at most %d", label, mostNumber)
 	case label.Number < highest:
 		return refused(NotPermitted, "%s is not made: generation %d of the key was placed already, so the caller's "+
 			"record is behind; look with: keyd adopt %s", label, highest, label.Key)

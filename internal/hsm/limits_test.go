@@ -1,6 +1,7 @@
 package hsm
 
 import (
+	"math"
 	"os"
 	"strings"
 	"testing"
@@ -84,6 +85,14 @@ func TestANumberIsNearTheHighestPlacedOne(t *testing.T) {
 	c.wantRefused(7+maxAhead+1, KeyRights{})
 	c.wantMade(7+maxAhead, KeyRights{})
 	c.wantMade(8, KeyRights{})
+}
+
+// After the highest number that there is no other could follow, so the key could never be rotated again.
+func TestNoNumberIsSoHighThatNoneCouldFollow(t *testing.T) {
+	c := newCounting(t)
+	c.wantRefused(math.MaxInt, KeyRights{})
+	c.wantRefused(mostNumber+1, KeyRights{})
+	c.wantMade(mostNumber, KeyRights{})
 }
 
 // The record of a key outlives the token, and goes on counting on a new one.

@@ -30,7 +30,8 @@ type server struct {
 	log       *slog.Logger
 	uids      []int // who may connect
 
-	places places
+	places     places
+	complaints complaints
 }
 
 // serve accepts connections from the allowed users until ctx or the listener (io.EOF) ends. Then it waits a moment
@@ -55,14 +56,14 @@ func (s *server) serve(ctx context.Context, l net.Listener) error {
 		}
 		uid, err := s.admit(conn)
 		if err != nil {
-			s.log.WarnContext(ctx, "connection to the HSM socket refused", "reason", err)
+			s.complaints.log(ctx, s.log, "connection to the HSM socket refused", "reason", err)
 			_ = conn.Close()
 			continue
 		}
 		all.Go(func() {
 			defer func() { _ = conn.Close() }()
 			if err := s.serveUser(ctx, uid, conn); err != nil {
-				s.log.WarnContext(ctx, "connection to the HSM socket ended", "uid", uid, "reason", err)
+				s.complaints.log(ctx, s.log, "connection to the HSM socket ended", "uid", uid, "reason", err)
 			}
 		})
 	}
@@ -153,7 +154,7 @@ func (s *server) answer(ctx context.Context, req request) []response {
 	defer cancel()
 	result, err := dispatch(priority.With(ctx, req.Class), s.calls, req.Method, req.Params)
 	if err != nil {
-		s.log.WarnContext(ctx, "call failed", "call", req.Method, "error", err)
+		s.complaints.log(ctx, s.log, "call failed", "call", req.Method, "error", err)
 		return []response{{Error: toWire(err)}}
 	}
 	parts := []any{result}

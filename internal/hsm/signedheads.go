@@ -166,15 +166,11 @@ func AcceptHead(stateDir string, seq uint64, head key.Fingerprint, reason string
 	if err != nil {
 		return done, err
 	}
-	if err := writeDurable(h.accept, append(data, '\n')); err != nil {
-		return done, err
-	}
-	return done, giveTo(h.accept, stateDir)
+	return done, writeDurableAs(h.accept, append(data, '\n'), func(f *os.File) error { return giveTo(f, stateDir) })
 }
 
-// giveTo makes the owner of dir the owner of the file: root writes it, and the HSM side's own user reads it. That user
-// may put a link in its place meanwhile: what a link points to keeps its owner.
-func giveTo(path, dir string) error {
+// giveTo makes the owner of dir the owner of the file: root writes it, and the HSM side's own user reads it.
+func giveTo(f *os.File, dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
 		return err
@@ -183,5 +179,5 @@ func giveTo(path, dir string) error {
 	if !ok {
 		return errors.New("the owner of " + strconv.Quote(dir) + " is not known")
 	}
-	return os.Lchown(path, int(owner.Uid), int(owner.Gid))
+	return f.Chown(int(owner.Uid), int(owner.Gid))
 }

@@ -26,21 +26,34 @@ func TestNothingIsSignedByANoteThatOthersMayWrite(t *testing.T) {
 	}
 }
 
-// The HSM side's own user may put a link where root has just written the order.
+// The HSM side's own user may put a link under the name of the order at any time.
 func TestAnOrderGivesAwayNothingBehindALink(t *testing.T) {
 	rights.ToBecomeAnotherUser(t)
 	const nobody = 65534
-	dir, victim := t.TempDir(), filepath.Join(t.TempDir(), "victim")
-	link := filepath.Join(dir, "accept-head.json")
-	if err := errors.Join(os.Chown(dir, nobody, nobody), os.WriteFile(victim, nil, 0o600), os.Symlink(victim, link),
-		giveTo(link, dir)); err != nil {
-		t.Fatal(err)
+	for name, link := range map[string]func(old, new string) error{"symbolic": os.Symlink, "hard": os.Link} {
+		base := t.TempDir()
+		dir, victim := filepath.Join(base, "state"), filepath.Join(base, "victim")
+		order := filepath.Join(dir, "accept-head.json")
+		if err := errors.Join(os.Mkdir(dir, 0o700), os.Chown(dir, nobody, nobody), os.WriteFile(victim, nil, 0o600),
+			writeDurableAs(order, []byte("{}"), func(f *os.File) error {
+				return errors.Join(link(victim, order), giveTo(f, dir))
+			})); err != nil {
+			t.Fatal(err)
+		}
+		if owner := uidOf(t, victim); owner != 0 {
+			t.Errorf("the file behind a %s link belongs to uid %d", name, owner)
+		}
+		if owner := uidOf(t, order); owner != nobody {
+			t.Errorf("beside a %s link the order belongs to uid %d", name, owner)
+		}
 	}
-	info, err := os.Stat(victim)
+}
+
+func uidOf(t *testing.T, path string) uint32 {
+	t.Helper()
+	info, err := os.Lstat(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if uid := info.Sys().(*syscall.Stat_t).Uid; uid != 0 {
-		t.Errorf("the file behind the link belongs to uid %d", uid)
-	}
+	return info.Sys().(*syscall.Stat_t).Uid
 }

@@ -23,13 +23,14 @@ const (
 	ActRetire     ActKind = "retire"     // to consent to a retire rule
 	ActResume     ActKind = "resume"     // after a refuted proof
 	ActEnable     ActKind = "enable"
+	ActRepoint    ActKind = "repoint" // to move a consumer to the newest version by hand
 )
 
 // ActConfigure is to change guarded settings. It needs a second operator wherever any act does.
 const ActConfigure ActKind = "configure"
 
 // ActKinds lists the acts that the configuration may name.
-var ActKinds = []ActKind{ActAdopt, ActCompromise, ActKEK, ActRetire, ActResume, ActEnable}
+var ActKinds = []ActKind{ActAdopt, ActCompromise, ActKEK, ActRetire, ActResume, ActEnable, ActRepoint}
 
 // Approvals is what the configuration says about acts that need a second operator.
 type Approvals struct {

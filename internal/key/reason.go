@@ -61,3 +61,12 @@ func (r Reason) OfVersion() bool {
 	}
 	return false
 }
+
+// BeforeKeys reports whether keyd did not get as far as the vault's keys: the reason then says nothing of any key.
+func (r Reason) BeforeKeys() bool {
+	switch r {
+	case NoToken, NoAnswer, ProxyRefused, ForbiddenByFirewall:
+		return true
+	}
+	return false
+}

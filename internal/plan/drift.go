@@ -213,7 +213,7 @@ func (d drifter) kek() {
 		d.add(DriftKEKChanged, approveKEK,
 			"the key exchange key of vault %s is %s and was %s: nothing is wrapped for it",
 			d.v.Name, kek.Print, kek.Was)
-	case kek.Err == nil || key.ClassOf(kek.Err) != key.Refused:
+	case kek.Err == nil || key.ClassOf(kek.Err) != key.Refused || key.ReasonOf(kek.Err).BeforeKeys():
 	case kek.Print == "":
 		d.add(DriftKEKRefused,
 			"make a new version of it, name another one (kek.name), or give keyd its role, as the reason says",

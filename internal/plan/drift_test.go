@@ -64,3 +64,27 @@ func TestWhatConcernsAVaultNamesNoKey(t *testing.T) {
 		t.Errorf("%d drifts, want 2", found)
 	}
 }
+
+// refusedBy is a vault's refusal for a reason.
+type refusedBy key.Reason
+
+func (r refusedBy) Error() string      { return "refused: " + string(r) }
+func (r refusedBy) Class() key.Class   { return key.Refused }
+func (r refusedBy) Reason() key.Reason { return key.Reason(r) }
+
+// Otherwise a credential that Azure refuses would ask a person to look into the KEK.
+func TestAKEKIsRefusedOnlyByAVaultThatLetKeydIn(t *testing.T) {
+	for reason, want := range map[key.Reason]bool{
+		key.NoToken: false, key.ProxyRefused: false, key.ForbiddenByFirewall: false, key.ForbiddenByRBAC: true,
+		key.KeyDisabled: true, key.OtherReason: true,
+	} {
+		w := given().rotated().sees(weu, func(s *record.VaultSeen) {
+			s.KEK = record.KEKSeen{Err: refusedBy(reason)}
+		})
+		got := slices.ContainsFunc(plan.Drifts(w.input()),
+			func(d plan.Drift) bool { return d.Kind == plan.DriftKEKRefused })
+		if got != want {
+			t.Errorf("%s: drift of the KEK %v, want %v", reason, got, want)
+		}
+	}
+}

@@ -40,7 +40,8 @@ func (p Parts) None() bool {
 //   - a hold: what it is about;
 //   - a disabling: those who use the key, in this very step; once they need the version no more, everything, and a
 //     proof of the newest version in that vault that began in this very step;
-//   - a wait for those who use the key: those, but not more often than every hour.
+//   - a wait for those who use the key: those, but not more often than every hour;
+//   - the repointing of a consumer: those who use the key, and the newest version with a proof, all in this very step.
 func (in Input) Stale(s Step) (p Parts) {
 	switch s.Kind {
 	case Generate:
@@ -69,6 +70,9 @@ func (in Input) Stale(s Step) (p Parts) {
 		in.staleForHold(s, &p)
 	case Wait:
 		in.staleForWait(s, &p)
+		p.Usage = s.AsksUsers
+	case Repoint:
+		in.staleForRepoint(s, &p)
 	case Disable:
 		in.staleForDisable(s, &p)
 	case Idle:

@@ -55,6 +55,10 @@ func Rules() []Rule {
 		{"abandoned-id", "keyd destroys what turns up under an id that it gave up before any use.", abandonedID},
 		{"spares", "A key gets the spares that its policy asks for, one after the other, once nothing else is to be " +
 			"made or placed. keyd discards those that no longer fit.", spares},
+		{"repointing", "keyd moves consumers that do not follow by themselves to the newest version, where the " +
+			"configuration or an operator says so: one after the other, once a rotation has finished and the newest " +
+			"version there was just proven. One that fails stops the others until an operator asks again.",
+			repointing},
 		{"retirement", "keyd disables the next version that the retire rule allows to disable: after an operator's " +
 			"consent, a pause after the one before, and only once the newest version there was just proven. This " +
 			"comes after all else that changes something, because a vault may refuse it for ever.", retirement},

@@ -21,17 +21,18 @@ type example struct {
 
 // want is the expected step, and the rule that decides. A field that is not set must not be set in the step either.
 type want struct {
-	rule    string // "": no rule answers
-	kind    plan.Kind
-	number  int
-	vault   key.Vault
-	cause   key.Cause
-	code    key.HoldCode
-	attempt key.ID // "": not compared
-	version string // "": not compared
-	why     string // a part of it
-	until   time.Time
-	within  time.Duration // Until is this long after now
+	rule     string // "": no rule answers
+	kind     plan.Kind
+	number   int
+	vault    key.Vault
+	cause    key.Cause
+	code     key.HoldCode
+	attempt  key.ID // "": not compared
+	version  string // "": not compared
+	why      string // a part of it
+	until    time.Time
+	within   time.Duration // Until is this long after now
+	consumer string        // resource id
 }
 
 func by(rule string, kind plan.Kind, why string) *want {
@@ -48,6 +49,7 @@ func holds(rule string, code key.HoldCode, why string) *want {
 }
 
 func (w *want) of(n int) *want               { w.number = n; return w }
+func (w *want) user(id string) *want         { w.consumer = id; return w }
 func (w *want) in(v key.Vault) *want         { w.vault = v; return w }
 func (w *want) because(c key.Cause) *want    { w.cause = c; return w }
 func (w *want) ofAttempt(n int) *want        { w.attempt = attempt(n); return w }
@@ -89,6 +91,7 @@ func check(t *testing.T, e example) {
 	equal(t, "generation", got.Generation, w.number)
 	equal(t, "vault", got.Vault, w.vault.URL)
 	equal(t, "cause", got.Cause, w.cause)
+	equal(t, "consumer", got.Consumer, w.consumer)
 	equal(t, "until", got.Until.Format(time.RFC3339), until.Format(time.RFC3339))
 	if w.attempt != "" {
 		equal(t, "attempt", got.Attempt, w.attempt)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/service"
 )
 
 // Kind names a step.
@@ -35,6 +36,9 @@ const (
 	Enable         Kind = "enable"          // one version, for an operator
 	EnableDone     Kind = "enable-done"     // an enabling whose answer was lost happened
 	EnableAborted  Kind = "enable-aborted"  // a version could not be enabled in time
+	Repoint        Kind = "repoint"         // a consumer, to the newest version
+	RepointDone    Kind = "repoint-done"    // a repointing whose answer was lost happened
+	RepointFailed  Kind = "repoint-failed"  // a repointing did not happen in time
 	EndConsent     Kind = "end-consent"     // to a retire rule that is no longer the configured one
 	Sweep          Kind = "sweep"           // destroy what is under an abandoned id
 )
@@ -54,7 +58,8 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		Hold, Reserve, Promote, ReserveSpare, DiscardSpare, Generate, Abandon, Pin, Import, Land, Alias, Void, Prove,
-		Finish, Disable, DisableDone, DisableAborted, Enable, EnableDone, EnableAborted, EndConsent,
+		Finish, Disable, DisableDone, DisableAborted, Enable, EnableDone, EnableAborted, Repoint, RepointDone,
+		RepointFailed, EndConsent,
 		Sweep,
 		CreateKEK, KEKMade, KEKVoid, UseKEK, DisableKEK, KEKDisabled, KEKDisableAborted,
 	}
@@ -73,7 +78,10 @@ type Step struct {
 	Hold       *key.Hold
 	Until      time.Time // of Idle and Wait; zero: until something happens
 	Trigger    Trigger   // of Reserve, Promote and CreateKEK
-	AsksUsers  bool      // of Idle: only another look at those who use the key can show that the wait is over
+	// AsksUsers, of Idle and Wait: only another look at those who use the key can show that the wait is over.
+	AsksUsers bool
+	Consumer  string // resource id, of Repoint
+	From      string // the version that it is set to, of Repoint
 }
 
 // Acts reports whether the step changes anything.
@@ -84,6 +92,9 @@ func (s Step) Describe(p key.Policy) string {
 	text := string(s.Kind)
 	if s.Generation > 0 {
 		text += fmt.Sprintf(" generation %d", s.Generation)
+	}
+	if s.Consumer != "" {
+		text += " consumer " + service.NameOf(s.Consumer)
 	}
 	if v, ok := p.Vault(s.Vault); ok {
 		text += " in vault " + v.Name

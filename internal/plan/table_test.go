@@ -34,6 +34,7 @@ func table() []chapter {
 		{"open-disabling", openDisabling()},
 		{"abandoned-id", abandonedID()},
 		{"spares", spares()},
+		{"repointing", repointing()},
 		{"retirement", append(retirement(), unused()...)},
 		{"recovering", recovering()},
 		{"retirement-waits", append(retirementWaits(), usersInTheWay()...)},

@@ -35,6 +35,11 @@ type Record struct {
 	LastDisabling Moment `json:"last_disabling,omitzero"`
 	// Enabling lists the versions that an operator asked to enable again and that are not enabled yet.
 	Enabling []Enabling `json:"enabling,omitempty"`
+	// Repointing is the consumer that keyd moves to another version now, or the last one if it failed; nil for none.
+	Repointing      *Repointing      `json:"repointing,omitempty"`
+	RepointRequests []RepointRequest `json:"repoint_requests,omitempty"` // pending only
+	// LastRepoint is when keyd last began to move a consumer: what was seen before shows nothing of it.
+	LastRepoint time.Time `json:"last_repoint,omitzero"`
 	// Proposals lists the acts that wait for a second operator.
 	Proposals Proposals `json:"proposals,omitempty"`
 	// Known lists, by vault URL, the foreign versions whose presence an operator has accepted.
@@ -179,6 +184,11 @@ func (r Record) Clone() Record {
 		c.Consent = &consent
 	}
 	c.Enabling = slices.Clone(r.Enabling)
+	if r.Repointing != nil {
+		x := *r.Repointing
+		c.Repointing = &x
+	}
+	c.RepointRequests = slices.Clone(r.RepointRequests)
 	c.Proposals = slices.Clone(r.Proposals)
 	if r.Known != nil {
 		c.Known = make(map[string][]string, len(r.Known))

@@ -1,6 +1,9 @@
 package record
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Usage is what keyd saw of those who use a key. What it does not show counts as use. A resource that was found once,
 // and that a later look does not find, is still among the consumers, with an Err, until its backups can need no old
@@ -37,6 +40,16 @@ type ConsumerSeen struct {
 	Needs []string
 	// Callers lists the object ids of the identities with which the resource calls the vault.
 	Callers []string
+}
+
+// Of lists what was seen of one resource: it can have several keys.
+func (u Usage) Of(id string) (all []ConsumerSeen) {
+	for _, c := range u.Consumers {
+		if strings.EqualFold(c.ID, id) {
+			all = append(all, c)
+		}
+	}
+	return all
 }
 
 // OwnKey stands in the place of a key's name where a resource is set to a key of the service's own. No key in a vault

@@ -27,6 +27,8 @@ func (r *Rotator) Approve(ctx context.Context, p key.Policy, id key.ID, by key.P
 	switch x.Kind {
 	case key.ActResume:
 		return r.resume(ctx, g, p.Key, asker, x.Reason)
+	case key.ActRepoint:
+		return r.askRepoint(ctx, g, p, asker, x.Reason, strings.Fields(x.Arguments["consumers"]))
 	case key.ActEnable:
 		return r.askEnable(ctx, g, p, asker, x.Reason, x.Arguments["version"])
 	case key.ActRetire:

@@ -12,6 +12,7 @@ import (
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/sample"
+	"github.com/keyd-project/keyd/internal/service"
 )
 
 // Metrics counts the steps of the loop and shows the state of each key. A key that is well has three series. keyd shows
@@ -24,6 +25,7 @@ type Metrics struct {
 	held       *prometheus.Desc
 	partial    *prometheus.Desc
 	spares     *prometheus.Desc
+	unmoved    *prometheus.Desc
 	exposed    *prometheus.Desc
 	started    *prometheus.Desc
 	requested  *prometheus.Desc
@@ -47,6 +49,7 @@ type recorded struct {
 	next, last time.Time
 	partial    []string // names of vaults
 	spares     int      // how many are missing
+	unmoved    string   // name of a consumer that keyd could not move; "": none
 	held       *held
 	requested  [2]time.Time // the oldest request: another one, one because of a compromise
 	placements []counted
@@ -82,8 +85,19 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			"caused it, empty for none; no series otherwise.", "key", "vault", "code"),
 		partial: desc("key_partial", "1 while the latest generation is active in other vaults of the key and "+
 			"not in this one; no series otherwise.", "key", "vault"),
-		spares: desc("key_spares_missing", "Spares that the configuration asks for and that are not ready; no series "+
-			"while none is missing.", "key"),
+		spares: desc(
+			"key_spares_missing",
+			"Spares that the configuration asks for and that are not ready; no series "+
+				"while none is missing.",
+			"key",
+		),
+		unmoved: desc(
+			"key_repoint_failed",
+			"1 while keyd moves no consumers of the key, because it could not move this "+
+				"one; no series otherwise.",
+			"key",
+			"consumer",
+		),
 		exposed: desc("key_exposed_versions", "Enabled versions of compromised material that no operator has "+
 			"acknowledged; no series while there is none.", "key", "vault"),
 		next: desc("key_next_rotation_timestamp_seconds", "When the schedule makes the next rotation due, 0 "+
@@ -174,6 +188,9 @@ func (m *Metrics) Recorded(now time.Time, p key.Policy, rec *record.Record) {
 	if p.Spares > 0 {
 		r.spares = p.Spares - rec.SparesReady(p)
 	}
+	if x := rec.Repointing; x != nil && !x.Open() {
+		r.unmoved = service.NameOf(x.Consumer)
+	}
 	counts := rec.Counts()
 	r.placements = make([]counted, 0, len(counts))
 	for at, n := range counts {
@@ -214,7 +231,7 @@ func (m *Metrics) Forget(name string) {
 func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		m.generation, m.next, m.last, m.held, m.partial, m.spares, m.exposed, m.started, m.requested, m.failures,
-		m.placements,
+		m.placements, m.unmoved,
 	} {
 		out <- d
 	}
@@ -247,6 +264,9 @@ func (m *Metrics) shown() (all sample.Gauges) {
 		}
 		if r.spares > 0 {
 			all.Add(m.spares, float64(r.spares), name)
+		}
+		if r.unmoved != "" {
+			all.Add(m.unmoved, 1, name, r.unmoved)
 		}
 		if r.held != nil {
 			all.Add(m.held, 1, name, r.held.vault, r.held.code)

@@ -70,6 +70,18 @@ func TestFailedStepsAreCountedByTheirVaultUntilOneSucceeds(t *testing.T) {
 	wantSeries(t, reg, "keyd_step_failures")
 }
 
+func TestAConsumerThatKeydCouldNotMoveIsShown(t *testing.T) {
+	m, reg, p := measured()
+	rec := record.Record{Repointing: &record.Repointing{Consumer: "/a/ai-1"}}
+	m.Recorded(time.Now(), p, &rec)
+	wantSeries(t, reg, "keyd_key_repoint_failed")
+	rec.Repointing.Failed = "refused"
+	m.Recorded(time.Now(), p, &rec)
+	wantSeries(t, reg, "keyd_key_repoint_failed", `keyd_key_repoint_failed{consumer="ai-1",key="k"} 1`)
+	m.Recorded(time.Now(), p, &record.Record{})
+	wantSeries(t, reg, "keyd_key_repoint_failed")
+}
+
 func TestSparesThatAreNotReadyAreMissing(t *testing.T) {
 	m, reg, p := measured()
 	p.Spec, p.Spares = key.RSA2048, 2

@@ -73,6 +73,8 @@ type world struct {
 	trace  []string
 	pairs  int
 	users  observe.Consumers // nil: nobody looks at them
+	// repoint moves a consumer; nil: nobody does.
+	repoint func(context.Context, rotate.Move) error
 	// wrapped remembers what the vaults wrapped, so that opening it costs no private operation.
 	wrapped map[string]secret
 }
@@ -161,6 +163,7 @@ func (w *world) rotator() *rotate.Rotator {
 			return nil
 		},
 		Clock: func() time.Time { return w.now }, Random: rndReader{w.rnd}, Look: 15 * time.Minute,
+		Repoint: w.repoint,
 		Emit: func(e status.Event) {
 			w.trace = append(w.trace, fmt.Sprintf("%s %s gen %d %s version %q %s %s %s", e.At.Format(time.TimeOnly),
 				e.Step, e.Generation, e.Vault, e.Version, e.Phase, e.Detail, e.Error))

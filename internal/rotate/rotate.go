@@ -131,10 +131,22 @@ type Config struct {
 	Attest func(ctx context.Context, vaultURL string, want attest.Expect) (e attest.Evidence, asked bool)
 	// Approvals says which acts need a second operator. It may be nil: none.
 	Approvals func() key.Approvals
+	// Repoint has a consumer use one version of a key. It returns once the service has done it. Its errors carry a
+	// key.Class: Retry and Refused if the service certainly did not begin, Ambiguous otherwise. It may be nil: keyd
+	// moves nobody.
+	Repoint func(ctx context.Context, m Move) error
 	// Settings keeps the guarded settings that are in force. It may be nil where nobody changes them.
 	Settings SettingsStore
 	// Seal has the audit chain signed before a version is disabled, or fails. It may be nil.
 	Seal func(ctx context.Context) error
+}
+
+// Move is the moving of one consumer to another version.
+type Move struct {
+	Consumer      string    // resource id
+	Vault         key.Vault // that it is set to
+	Key           string
+	From, Version string
 }
 
 // Rotator applies steps to keys. It remembers nothing that a restart would miss.

@@ -201,6 +201,12 @@ func (r *Rotator) perform(ctx context.Context, a act) (record.Record, error) {
 		return r.enabled(ctx, a)
 	case plan.EnableAborted:
 		return r.enableAborted(ctx, a, a.step.Why)
+	case plan.Repoint:
+		return r.repoint(ctx, a)
+	case plan.RepointDone:
+		return r.repointed(ctx, a)
+	case plan.RepointFailed:
+		return r.repointFailed(ctx, a, a.step.Why)
 	case plan.EndConsent:
 		return r.endConsent(ctx, a)
 	}

@@ -27,10 +27,12 @@ type resource struct {
 	vault       *vault
 	id          string
 	service     service.Service
-	caller      string // the identity with which it calls the vault
-	pinned      bool   // it is set to a version, and people repoint it
-	silent      bool   // it calls the vault only when it moves
-	versionless bool   // it names no version when it calls
+	caller      string    // the identity with which it calls the vault
+	pinned      bool      // it is set to a version, and people repoint it
+	entrusted   bool      // unless keyd does
+	pending     time.Time // until then, a move whose answer was lost may still happen
+	silent      bool      // it calls the vault only when it moves
+	versionless bool      // it names no version when it calls
 	every       time.Duration
 	next        time.Time     // when it moves to the newest version; with every 0 it never does again
 	fragile     bool          // it is often deleted and restored
@@ -58,6 +60,9 @@ func (w *World) populate() {
 			continue
 		}
 		w.inhabit(k, w.fate.IntN(5))
+	}
+	w.entrust(false)
+	for _, k := range w.keys {
 		k.policy = k.home
 	}
 }

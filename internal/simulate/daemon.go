@@ -58,6 +58,7 @@ func (d *daemon) start() {
 		}
 		return nil
 	}}
+	parts.Repoint = d.w.repoint
 	parts.Consumers = &watcher{d, map[string]record.Usage{}}
 	if d.w.opts.Break != nil {
 		parts = d.w.opts.Break(d.w, parts)
@@ -180,6 +181,7 @@ type managed struct {
 	attempts   map[key.ID]*attempt
 	compromise map[key.ID]int // the first generation that may answer the request
 	attended   bool           // an operator will look at its hold
+	asking     bool           // an operator will ask again for a move that failed
 	retiring   retiring
 }
 

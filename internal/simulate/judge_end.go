@@ -62,6 +62,7 @@ func (w *World) judgeEnd(k *managed) {
 		}
 	}
 	w.judgeSparesEnd(k, &rec)
+	w.judgeMoved(k)
 	w.judgeEnabled(k, &rec)
 	for _, g := range rec.Generations {
 		if g.LostInHSM.IsZero() && g.Fingerprint != "" && w.hsm.find(g.ID) == nil {

@@ -22,6 +22,7 @@ func (w *World) attend() {
 	}
 	w.attendKEKs()
 	w.attendConsents()
+	w.attendMoves()
 	for _, k := range w.keys {
 		if w.store.records[k.policy.Key].Hold == nil || k.attended {
 			continue

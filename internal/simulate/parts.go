@@ -29,6 +29,7 @@ type Parts struct {
 	Seal   func(context.Context) error
 	// Consumers looks at those who use the keys.
 	Consumers observe.Consumers
+	Repoint   func(context.Context, rotate.Move) error
 }
 
 // build makes the daemon from its parts.
@@ -50,6 +51,6 @@ func (d *daemon) build(p Parts) {
 			}
 			return nil
 		},
-		Clock: d.clock, Random: d.w, Look: d.look, Emit: p.Emit, Seal: p.Seal,
+		Clock: d.clock, Random: d.w, Look: d.look, Emit: p.Emit, Seal: p.Seal, Repoint: p.Repoint,
 	})
 }

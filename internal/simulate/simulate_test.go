@@ -76,6 +76,7 @@ func report(t *testing.T, all []Result, took time.Duration, replay func(seed uin
 		sum.Imports += r.Imports
 		sum.Retired += r.Retired
 		sum.Vacated += r.Vacated
+		sum.Moved += r.Moved
 		for _, n := range r.Holds {
 			holds += n
 		}
@@ -91,7 +92,7 @@ func report(t *testing.T, all []Result, took time.Duration, replay func(seed uin
 	fmt.Printf(
 		"%d seeds in %s: %d days, %d steps, %d calls, %d faults, %d crashes, %d acts of meddling, %d holds "+
 			"lifted, %d generations, %d pairs, %d versions imported, %d late duplicates recorded, %d versions "+
-			"retired, %d of them left by consumers; failed %d, lost %d, doubled %d\n",
+			"retired, %d of them left by consumers, %d consumers moved; failed %d, lost %d, doubled %d\n",
 		len(
 			all,
 		),
@@ -109,6 +110,7 @@ func report(t *testing.T, all []Result, took time.Duration, replay func(seed uin
 		sum.Late,
 		sum.Retired,
 		sum.Vacated,
+		sum.Moved,
 		failed,
 		lost,
 		doubled,

@@ -41,6 +41,7 @@ type Result struct {
 	Imports  int                  // versions made by keyd
 	Retired  int                  // versions disabled by keyd
 	Vacated  int                  // of those, versions that consumers had to leave
+	Moved    int                  // consumers, by keyd
 	Holds    map[key.HoldCode]int // that the operator attended to
 	Failure  string
 	Trace    []string
@@ -65,9 +66,10 @@ type World struct {
 	resources []*resource
 	ledger    map[string]*sighting // of what keyd saw of resources, by id
 	azure     trouble
-	inhabited bool    // a test has chosen the resources
-	murky     bool    // searches often miss something
-	acting    *daemon // the one that makes the calls now; nil: none does
+	moved     map[string]bool // the intents by which keyd moved a consumer
+	inhabited bool            // a test has chosen the resources
+	murky     bool            // searches often miss something
+	acting    *daemon         // the one that makes the calls now; nil: none does
 
 	rate        float64                  // the chance that a fault strikes one call
 	calm        bool                     // no faults any more

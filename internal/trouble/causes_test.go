@@ -13,6 +13,7 @@ import (
 	"github.com/keyd-project/keyd/internal/proof"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/vault"
 )
 
 // many is the world with this many keys, each in both vaults.
@@ -123,8 +124,9 @@ func TestOneCauseIsOneProblem(t *testing.T) {
 				w.Vaults[i].Reachable, w.Vaults[i].Error, w.Vaults[i].Reason = false, "no token", key.NoToken
 			}
 			w.proofs("", fails(proof.LegUnwrap, key.NoToken))
-		}, "keydvaultunreachable", warning,
-			"1 more vault cannot be used for the same reason; 80 versions could not be proven meanwhile"},
+			w.Credential.NoTokens = []vault.NoToken{noToken(noon.Add(-time.Hour))}
+		}, "keydsigninfailing", warning,
+			"2 vaults cannot be used meanwhile; 80 versions could not be proven meanwhile"},
 		{"keyd's certificate has ended", func(w *many) {
 			w.Credential.Ends = noon.Add(-time.Hour)
 			for i := range w.Vaults {
@@ -132,7 +134,7 @@ func TestOneCauseIsOneProblem(t *testing.T) {
 			}
 			w.proofs("", fails(proof.LegUnwrap, key.NoToken))
 		}, "keydcertificateends", warning,
-			"2 more vaults cannot be used for the same reason; 80 versions could not be proven meanwhile"},
+			"2 vaults cannot be used meanwhile; 80 versions could not be proven meanwhile"},
 		{"the state cannot be written", func(w *many) {
 			w.StoreErr = errors.New("no space left on device")
 			for i := range w.Keys {

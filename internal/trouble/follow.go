@@ -18,7 +18,7 @@ type problem struct {
 	cause    Cause
 	versions int             // that could not be proven
 	late     map[string]bool // keys whose rotation, repair or spare waits
-	vaults   int             // further vaults that cannot be used for the same reason
+	vaults   int             // that cannot be used without a token
 	users    int             // consumers that use the version that it is about
 	unseen   int             // consumers that cannot be seen
 	keys     map[string]bool // every key that is concerned
@@ -50,7 +50,7 @@ func (p *problem) delays(name string) {
 func (p *problem) shown() status.Problem {
 	out := p.Problem
 	if p.vaults > 0 {
-		out.Effects = append(out.Effects, words.Count(p.vaults, "more vault")+" cannot be used for the same reason")
+		out.Effects = append(out.Effects, words.Count(p.vaults, "vault")+" cannot be used meanwhile")
 	}
 	if p.versions > 0 {
 		out.Effects = append(out.Effects, words.Count(p.versions, "version")+" could not be proven meanwhile")

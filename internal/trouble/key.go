@@ -28,6 +28,7 @@ func (f *finder) key(k status.Key) {
 		f.proof(k, p)
 	}
 	f.requests(k)
+	f.repointing(k)
 	if k.Hold == nil {
 		f.rotation(k)
 		f.spares(k)

@@ -32,6 +32,7 @@ const (
 	AuditBroken              Cause = "audit-broken"
 	CredentialUnusable       Cause = "credential-unusable"
 	CertificateEnds          Cause = "certificate-ends"
+	SignInFailing            Cause = "sign-in-failing"
 	VaultUnreachable         Cause = "vault-unreachable"
 	ClockSkew                Cause = "clock-skew"
 	KEKWaiting               Cause = "kek-waiting"
@@ -54,6 +55,7 @@ const (
 	KeyNotMade               Cause = "key-not-made"
 	RotationOverdue          Cause = "rotation-overdue"
 	SparesMissing            Cause = "spares-missing"
+	RepointFailed            Cause = "repoint-failed"
 	ConsumerLags             Cause = "consumer-lags"
 	ConsumerPinned           Cause = "consumer-pinned"
 	ConsumerOnDisabled       Cause = "consumer-on-disabled"
@@ -139,6 +141,8 @@ var table = []Row{
 		Remedy: "{credential}"},
 	{Cause: CertificateEnds, Code: "keydcertificateends", Alert: "KeydCertificateEnds", Severity: warning,
 		Threshold: 14 * 24 * time.Hour, Remedy: "{credential}"},
+	{Cause: SignInFailing, Code: "keydsigninfailing", Alert: "KeydSignInFailing", Severity: warning,
+		Remedy: "keyd check tries the sign-in; keyd goes on by itself"},
 
 	{Cause: VaultUnreachable, Code: "keydvaultunreachable", Alert: "KeydVaultUnreachable", Severity: warning,
 		Remedy: "keyd check tries each part of the way to it; keyd goes on by itself"},
@@ -190,6 +194,8 @@ var table = []Row{
 		Threshold: time.Hour, Remedy: waits + "it begins by itself when that is removed"},
 	{Cause: SparesMissing, Code: "keydsparesmissing", Alert: "KeydSparesMissing", Severity: warning,
 		Threshold: 24 * time.Hour, Remedy: "keyd check tries the HSM; keyd tries again by itself every half hour"},
+	{Cause: RepointFailed, Code: "keydrepointfailed", Alert: "KeydRepointFailed", Severity: warning,
+		Remedy: "mend the cause, then: keyd repoint {key} --reason …"},
 
 	{Cause: ConsumerLags, Code: "keydconsumerlags", Alert: "KeydConsumerLags", Severity: warning,
 		Threshold: 24 * time.Hour, // later than its service's own delay

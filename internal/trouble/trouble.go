@@ -58,6 +58,7 @@ func Find(s status.Snapshot, e Evidence) []status.Problem {
 	f.hsm(s.HSM)
 	f.audit()
 	f.credential()
+	f.signIn()
 	for _, v := range s.Vaults {
 		f.vaults[v.URL] = v.Name
 		f.vault(v)
@@ -255,16 +256,13 @@ func (f *finder) vault(v status.Vault) {
 // vaultUnusable finds a vault that does not answer or refuses keyd. Where keyd gets no token, that is one problem for
 // all vaults.
 func (f *finder) vaultUnusable(v status.Vault) {
-	if v.Reason == key.NoToken && f.causes.signIn != nil {
+	if v.Reason == key.NoToken {
+		f.causes.vaults[v.URL] = f.noToken()
 		f.causes.signIn.vaults++
-		f.causes.vaults[v.URL] = f.causes.signIn
 		return
 	}
-	found := f.add(VaultUnreachable, about{vault: v.Name}, "vault "+v.Name+" cannot be used: "+v.Error)
-	f.causes.vaults[v.URL] = found
-	if v.Reason == key.NoToken {
-		f.causes.signIn = found
-	}
+	f.causes.vaults[v.URL] = f.add(VaultUnreachable, about{vault: v.Name},
+		"vault "+v.Name+" cannot be used: "+v.Error)
 }
 
 // kek finds a new KEK that waits for a person's approval.

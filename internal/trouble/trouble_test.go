@@ -162,6 +162,9 @@ func examples() []example {
 			func(w *world) { w.Checkpoint = ago(24 * time.Hour) },
 		},
 		{"keydauditbroken", "", "", "", func(w *world) { w.AuditBroken = "the audit chain is another" }, nil},
+		{"keydsigninfailing", "", "", "", func(w *world) {
+			w.Credential.NoTokens = []vault.NoToken{noToken(ago(time.Minute))}
+		}, nil},
 		{
 			"keydvaultunreachable", "", "", aVault, func(w *world) {
 				w.Vaults[0].Reachable, w.Vaults[0].Error = false, "i/o timeout"
@@ -276,6 +279,9 @@ func examples() []example {
 			w.rec, w.seen.Vaults = record.Record{}, nil
 			w.key().Proofs, w.key().State, w.key().Waiting = nil, status.StateNew, "vault contoso-weu is not ready"
 		}, nil},
+		{"keydrepointfailed", "", aKey, aVault, func(w *world) {
+			w.key().Repointing = &status.Repointing{Name: "ai-1", Vault: weu, Failed: "HTTP 403"}
+		}, func(w *world) { w.key().Repointing = &status.Repointing{Name: "ai-1", Vault: weu} }},
 		{"keydsparesmissing", "", aKey, "", func(w *world) { w.spareInMaking(25 * time.Hour) },
 			func(w *world) { w.spareInMaking(23 * time.Hour) }},
 		{"keydversionexpiressoon", "", aKey, aVault, func(w *world) { w.expiring(6 * 24 * time.Hour) },

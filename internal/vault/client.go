@@ -108,7 +108,7 @@ func New(
 	c := &Client{
 		cfg:      cfg,
 		host:     host,
-		cred:     taggedCredential{cred},
+		cred:     taggedCredential{cred, true},
 		observer: &observer{vault: cfg.Vault.Name, now: cfg.Clock, metrics: m, log: log},
 		retry:    policy.RetryOptions{TryTimeout: cfg.RequestTimeout, MaxRetryDelay: longestRetryDelay},
 		gate:     cfg.Limits.of(cfg.Vault),

@@ -40,6 +40,8 @@ type CredentialConfig struct {
 	AuthorityHost string
 	// Clock is the time by which a certificate has ended or not. nil: time.Now.
 	Clock func() time.Time
+	// Metrics learns at once when sign-ins begin to fail or work again. nil: none.
+	Metrics *Metrics
 
 	options azcore.ClientOptions
 }
@@ -59,7 +61,10 @@ func NewCredential(cfg CredentialConfig, transport policy.Transporter) (*Credent
 		Transport: signInTransport{transport},
 		Telemetry: policy.TelemetryOptions{ApplicationID: "keyd"},
 	}
-	c := &Credential{cfg: cfg, file: cfg.file()}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics(nil)
+	}
+	c := &Credential{cfg: cfg, file: cfg.file(), lacking: audiences{}}
 	if err := c.begin(); err != nil {
 		return nil, fmt.Errorf("azure.credential %s: %w", cfg.Kind, err)
 	}

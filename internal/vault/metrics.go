@@ -2,6 +2,7 @@ package vault
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -19,6 +20,7 @@ type Metrics struct {
 	clockSkew *prometheus.GaugeVec
 	ends      prometheus.Gauge
 	unusable  prometheus.Gauge
+	noToken   *prometheus.GaugeVec
 
 	mu   sync.Mutex
 	last map[string]lately // by vault
@@ -59,14 +61,19 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "keyd_credential_file_unusable",
 			Help: "1 while keyd cannot use the credential's current file; it then continues with what it read before.",
 		}),
+		noToken: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "keyd_sign_in_failing_since_timestamp_seconds",
+			Help: "Since when Azure has given keyd no token for its vaults or its consumers; 0 while it does.",
+		}, []string{"audience"}),
 	}
+	m.noTokens(nil)
 	if reg != nil {
-		reg.MustRegister(m.requests, m.duration, m.throttled, m.clockSkew, m.ends, m.unusable)
+		reg.MustRegister(m.requests, m.duration, m.throttled, m.clockSkew, m.ends, m.unusable, m.noToken)
 	}
 	return m
 }
 
-// Credential shows the state of the credential's file.
+// Credential shows the state of the credential's file and of the sign-ins.
 func (m *Metrics) Credential(c CredentialState) {
 	m.ends.Set(0)
 	if !c.Ends.IsZero() {
@@ -75,6 +82,18 @@ func (m *Metrics) Credential(c CredentialState) {
 	m.unusable.Set(0)
 	if c.Err != nil {
 		m.unusable.Set(1)
+	}
+	m.noTokens(c.NoTokens)
+}
+
+// noTokens shows the audiences without a token, of which the longest comes first.
+func (m *Metrics) noTokens(lacking []NoToken) {
+	for audience, ofVaults := range map[string]bool{"vaults": true, "consumers": false} {
+		since := 0.0
+		if i := slices.IndexFunc(lacking, func(n NoToken) bool { return n.OfVaults == ofVaults }); i >= 0 {
+			since = float64(lacking[i].Since.Unix())
+		}
+		m.noToken.WithLabelValues(audience).Set(since)
 	}
 }
 

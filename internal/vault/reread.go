@@ -27,9 +27,11 @@ type Credential struct {
 	ends  time.Time
 	err   error // why keyd does not use the current file
 	read  int   // how often keyd read a changed file
+
+	lacking audiences
 }
 
-// CredentialState describes a credential's file.
+// CredentialState describes a credential's file, and how keyd's sign-ins end.
 type CredentialState struct {
 	Kind string
 	File string    // "" for kinds without one
@@ -38,6 +40,7 @@ type CredentialState struct {
 	Err error
 	// Renewals is how often keyd read a changed file; it only grows.
 	Renewals int
+	NoTokens []NoToken // the longest first; none while each sign-in works
 }
 
 // begin makes the credential for the first time. A certificate must be valid now; a federated token may come later.
@@ -62,7 +65,17 @@ func (c *Credential) Reread() CredentialState {
 	if c.file != "" {
 		c.reread()
 	}
-	return CredentialState{Kind: c.cfg.Kind, File: c.file, Ends: c.ends, Err: c.err, Renewals: c.read}
+	return CredentialState{Kind: c.cfg.Kind, File: c.file, Ends: c.ends, Err: c.err, Renewals: c.read,
+		NoTokens: c.lacking.list()}
+}
+
+// signedIn keeps how a sign-in ended. The metric must not be later than what follows from it.
+func (c *Credential) signedIn(ctx context.Context, o policy.TokenRequestOptions, ofVaults bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lacking.note(ctx, o, ofVaults, c.cfg.Clock(), err) {
+		c.cfg.Metrics.noTokens(c.lacking.list())
+	}
 }
 
 func (c *Credential) reread() {

@@ -14,20 +14,28 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// taggedCredential marks errors of the sign-in, so that keyd does not take them for errors of the vault.
-type taggedCredential struct{ next azcore.TokenCredential }
+// taggedCredential marks errors of the sign-in, so that keyd does not take them for errors of the vault. All sign-ins
+// of keyd pass it, and a Credential keeps how they ended.
+type taggedCredential struct {
+	next     azcore.TokenCredential
+	ofVaults bool // vaults want the token
+}
 
 func (c taggedCredential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	lost := &lostCause{}
 	token, err := c.next.GetToken(context.WithValue(ctx, lostCauseKey{}, lost), o)
-	if err == nil {
-		return token, nil
+	own, isOwn := c.next.(*Credential)
+	if err != nil {
+		failed := &tokenError{err: err, cause: lost.get(), advice: "check azure.credential, client_id and tenant_id"}
+		if isOwn {
+			failed.advice = own.hint()
+		}
+		token, err = azcore.AccessToken{}, failed
 	}
-	failed := &tokenError{err: err, cause: lost.get(), advice: "check azure.credential, client_id and tenant_id"}
-	if kind, ok := c.next.(interface{ hint() string }); ok {
-		failed.advice = kind.hint()
+	if isOwn {
+		own.signedIn(ctx, o, c.ofVaults, err)
 	}
-	return azcore.AccessToken{}, failed
+	return token, err
 }
 
 // lostCause keeps the last network error of one sign-in. azidentity's own errors keep only its text.

@@ -34,6 +34,9 @@ func otherProblems() (all []status.Problem) {
 		"resume refuted, which uid 1000 (anna) asked for at 2026-11-23T03:00:00Z, has waited for a second operator "+
 			"since, and ends at 2026-11-24T03:00:00Z",
 		"look at it with keyd approvals; then a person other than uid 1000 (anna) approves or withdraws it")
+	add(status.Warning, "refuted", weu, "keydrepointfailed",
+		"refuted in contoso-weu: consumer ai-1 could not be moved to version 5be10a77: HTTP 403 AuthorizationFailed; "+
+			"keyd moves no other one", "mend the cause, then: keyd repoint refuted --reason …")
 	add(status.Warning, "", "", "keydcertificateends",
 		"the client certificate in /etc/keyd/client.pem ends at 2026-12-01T00:00:00Z: keyd cannot sign in after that",
 		"renew it, register the new one with the application, and write it into the file; keyd reads it again "+
@@ -79,6 +82,9 @@ func otherProblems() (all []status.Problem) {
 	add(status.Warning, "", "", "keydnotready",
 		"keyd has not looked at every vault since it started at 2026-11-25T09:20:00Z",
 		"keyd check tries each part of the way to the vaults and the HSM; keyd goes on by itself")
+	add(status.Warning, "", "", "keydsigninfailing",
+		"keyd has not been able to sign in to Azure for https://vault.azure.net since 2026-11-25T09:20:00Z: no token: "+
+			"connection refused", "keyd check tries the sign-in; keyd goes on by itself")
 	add(status.Warning, "", mhsm, "keydvaultunreachable", "vault contoso-hsm cannot be used: dial tcp: i/o timeout",
 		"keyd check tries each part of the way to it; keyd goes on by itself")
 	add(status.Warning, "", weu, "keydclockskew",

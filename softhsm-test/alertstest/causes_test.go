@@ -111,6 +111,25 @@ func vaultForbids(t *testing.T, w *world) {
 	w.hook.wait(t, "/today", "resolved", map[string]string{"alertname": "KeydVaultUnreachable", "vault": vaultName})
 }
 
+// noToken changes the client id, too: the SDK still has tokens for the one before.
+func noToken(t *testing.T, w *world) {
+	w.onePage(t, cause{receiver: "/today", alert: "KeydSignInFailing", labels: map[string]string{"audience": "vaults"},
+		followers: []string{"KeydVaultUnreachable", "KeydVersionsUnproven"}},
+		func() {
+			w.azure(t, "op=token,status=400")
+			w.write(t, "keyd.yaml", strings.Replace(read(t, w.path("keyd.yaml")), "credential: managed-identity",
+				"credential: managed-identity, client_id: 33333333-3333-3333-3333-333333333333", 1))
+			w.cli(t, "reload")
+		})
+	w.has(t, `keyd_vault_up == 0`, 2)
+	text := w.cli(t, "status")
+	if n := strings.Count(text, "→"); n != 1 || !strings.Contains(text, "2 vaults cannot be used meanwhile; 80 ") {
+		t.Errorf("keyd status shows %d problems, want one that counts the vaults and the versions:\n%s", n, text)
+	}
+	w.azure(t, "")
+	w.hook.wait(t, "/today", "resolved", map[string]string{"alertname": "KeydSignInFailing"})
+}
+
 func unwrapForbidden(t *testing.T, w *world) {
 	w.onePage(t, cause{receiver: "/today", alert: "KeydVersionsUnproven",
 		labels: map[string]string{"vault": vaultName, "reason": "ForbiddenByRbac"}},

@@ -66,6 +66,7 @@ func shown() []scene {
 		{"while all is well no alert fires", quiet},
 		{"with forty keys and the HSM stopped, one page and one problem", hsmStopped},
 		{"a vault whose firewall refuses keyd is one page", vaultForbids},
+		{"two vaults and no token are one page and one problem", noToken},
 		{"a vault that forbids to unwrap is one page", unwrapForbidden},
 		{"consumers that Resource Manager does not show are one page, whatever their keys", consumersUnseen},
 		{"versions that certainly fail are one page for on-call, with key, vault and a runbook that keyd serves",

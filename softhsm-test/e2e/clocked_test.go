@@ -61,14 +61,15 @@ func (w *world) inside() *inside {
 			w.t.Fatal(err)
 		}
 	}
+	users, move := in.users()
 	observer := observe.New(observe.Config{
-		Instance: cfg.Instance, HSM: in.hsm, Records: in.store, Clock: w.now,
+		Instance: cfg.Instance, HSM: in.hsm, Records: in.store, Clock: w.now, Consumers: users,
 		Vaults: func(url string) observe.Vault { return clients[url] },
 	})
 	in.Rotator = rotate.New(rotate.Config{
 		Instance: cfg.Instance, Generator: "keyd test", HSM: in.hsm, Store: in.store, Observer: observer,
 		Vaults: func(url string) rotate.Vault { return clients[url] },
-		Clock:  w.now, Random: rand.Reader, Look: time.Second,
+		Clock:  w.now, Random: rand.Reader, Look: time.Second, Repoint: move,
 		Emit: func(e status.Event) { in.events = append(in.events, e) }, Logger: slog.New(slog.DiscardHandler),
 	})
 	w.t.Cleanup(func() {

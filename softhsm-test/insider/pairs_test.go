@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"fmt"
+	"math"
 
 	"github.com/keyd-project/keyd/internal/key"
 )
@@ -38,6 +39,10 @@ func pairs() []attack {
 	return []attack{
 		{"a pair of a key that is not configured", func(w *world) string { return w.made("three", 1) }},
 		{"a pair with a number far ahead", func(w *world) string { return w.made("one", 999_999) }},
+		{"the first pair of a key, with a number after which no other could follow", func(w *world) string {
+			with := w.standard() + "  three: {spec: RSA-2048, vaults: [weu]}\n"
+			return w.under(with, func() string { return w.made("three", math.MaxInt) })
+		}},
 		{"a pair with a number from before the placed one", func(w *world) string {
 			w.keyd("rotate", "--now", "two", "--reason", "for the attack", "--timeout", "80s")
 			return w.made("two", 1)

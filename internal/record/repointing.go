@@ -1,0 +1,89 @@
+package record
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Repointing is the moving of one consumer of the key to another version. It is in the record before the first call.
+// One that failed stays there, and no other begins, until an operator asks again.
+type Repointing struct {
+	Consumer string    `json:"consumer"` // its resource id
+	Vault    string    `json:"vault"`    // URL
+	From     string    `json:"from"`     // the version that the consumer was set to
+	Version  string    `json:"version"`  // the one that it moves to
+	At       time.Time `json:"at"`
+	Failed   string    `json:"failed,omitempty"` // why it did not happen; "" while it is open
+}
+
+// Open reports whether keyd does not know yet what came of it.
+func (r *Repointing) Open() bool { return r != nil && r.Failed == "" }
+
+// RepointRequest is an operator's request to move a consumer to the newest version.
+type RepointRequest struct {
+	Consumer string    `json:"consumer"`
+	At       time.Time `json:"at"`
+	By       string    `json:"by"`
+	Reason   string    `json:"reason"`
+}
+
+// AskRepoint adds requests, and clears away a repointing that failed. Another request for the same consumer replaces
+// the first.
+func (r *Record) AskRepoint(asked ...RepointRequest) error {
+	if r.Repointing.Open() {
+		return fmt.Errorf("keyd is moving consumer %s", r.Repointing.Consumer)
+	}
+	r.Repointing = nil
+	for _, a := range asked {
+		r.dropRepointRequest(a.Consumer)
+		r.RepointRequests = append(r.RepointRequests, a)
+	}
+	return nil
+}
+
+func (r *Record) dropRepointRequest(consumer string) {
+	r.RepointRequests = slices.DeleteFunc(r.RepointRequests, func(x RepointRequest) bool {
+		return strings.EqualFold(x.Consumer, consumer)
+	})
+}
+
+// BeginRepoint records that keyd is about to move a consumer.
+func (r *Record) BeginRepoint(x Repointing) error {
+	if r.Repointing != nil {
+		return fmt.Errorf("consumer %s of %s is not moved to the end", r.Repointing.Consumer, r.Key)
+	}
+	r.Repointing, r.LastRepoint = &x, x.At
+	return nil
+}
+
+// Repointed records that the consumer shows the version that it was to move to, which answers a request.
+func (r *Record) Repointed() error {
+	if !r.Repointing.Open() {
+		return fmt.Errorf("keyd moves no consumer of %s", r.Key)
+	}
+	r.dropRepointRequest(r.Repointing.Consumer)
+	r.Repointing = nil
+	return nil
+}
+
+// VoidRepoint records that the service certainly did not begin: keyd may try again.
+func (r *Record) VoidRepoint() error {
+	if !r.Repointing.Open() {
+		return fmt.Errorf("keyd moves no consumer of %s", r.Key)
+	}
+	r.Repointing = nil
+	return nil
+}
+
+// FailRepoint records that the consumer did not move, as far as anybody can tell. Requests wait no longer: an operator
+// asks anew.
+func (r *Record) FailRepoint(why string) error {
+	if !r.Repointing.Open() {
+		return fmt.Errorf("keyd moves no consumer of %s", r.Key)
+	}
+	r.Repointing.Failed = why
+	r.RepointRequests = nil
+	return nil
+}
