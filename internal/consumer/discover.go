@@ -54,17 +54,10 @@ func sortedNames(shown map[string]bool) (ids []string) {
 
 // once looks at one key, and keeps nothing of it.
 func (w *Watcher) once(ctx context.Context, r *round, p key.Policy) record.Usage {
-	if r.client == nil {
-		return record.Usage{At: r.at, Err: errNoClient}
-	}
 	k := w.of(p.Key)
-	earlier, err := w.earlier(ctx, k, p.Key)
+	u, _, err := w.ask(ctx, r, k, p)
 	if err != nil {
 		return record.Usage{At: r.at, Err: err}
-	}
-	u, _ := r.usage(ctx, p, earlier)
-	if w.cfg.Logs != nil && len(p.Workspaces) > 0 {
-		u.Logs = w.cfg.Logs(ctx, p, r.at)
 	}
 	k.mu.Lock()
 	blob, err := k.memory.blob()

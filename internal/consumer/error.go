@@ -34,17 +34,7 @@ type Error struct {
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.What + ": ")
-	if e.Status == 0 {
-		b.WriteString(vault.OneLine(e.err.Error()))
-	} else {
-		fmt.Fprintf(&b, "HTTP %d", e.Status)
-		if e.Code != "" {
-			b.WriteString(" " + e.Code)
-		}
-		if e.Message != "" {
-			b.WriteString(": " + e.Message)
-		}
-	}
+	b.WriteString(outcome(e.Status, e.Code, e.Message, e.err))
 	if e.Hint != "" {
 		b.WriteString("; " + e.Hint)
 	}
@@ -52,6 +42,21 @@ func (e *Error) Error() string {
 		b.WriteString(" (request " + e.RequestID + ")")
 	}
 	return b.String()
+}
+
+// outcome says what Azure answered, or why there was no answer.
+func outcome(status int, code, message string, err error) string {
+	if status == 0 {
+		return vault.OneLine(err.Error())
+	}
+	text := fmt.Sprintf("HTTP %d", status)
+	if code != "" {
+		text += " " + code
+	}
+	if message != "" {
+		text += ": " + message
+	}
+	return text
 }
 
 // Unwrap returns the cause.

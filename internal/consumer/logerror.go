@@ -23,23 +23,12 @@ type LogError struct {
 
 // Error is one line: what was asked, what happened, what to do.
 func (e *LogError) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "ask the workspace %s for the vault's audit log: ", e.Workspace)
-	if e.Status == 0 {
-		b.WriteString(vault.OneLine(e.err.Error()))
-	} else {
-		fmt.Fprintf(&b, "HTTP %d", e.Status)
-		if e.Code != "" {
-			b.WriteString(" " + e.Code)
-		}
-		if e.Message != "" {
-			b.WriteString(": " + e.Message)
-		}
-	}
+	text := fmt.Sprintf("ask the workspace %s for the vault's audit log: ", e.Workspace) +
+		outcome(e.Status, e.Code, e.Message, e.err)
 	if e.Hint != "" {
-		b.WriteString("; " + e.Hint)
+		text += "; " + e.Hint
 	}
-	return b.String()
+	return text
 }
 
 // Unwrap returns the cause.

@@ -3,7 +3,6 @@ package consumer
 import (
 	"context"
 	"errors"
-	"net/http"
 	"net/url"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -22,14 +21,6 @@ func (e *Error) Reason() key.Reason {
 		return key.BadAnswer
 	case e.Status == 0 && (errors.As(e.err, &way) || errors.Is(e.err, context.DeadlineExceeded)):
 		return key.NoAnswer
-	case e.Status == http.StatusUnauthorized:
-		return key.Unauthorized
-	case e.Status == http.StatusForbidden:
-		return key.Forbidden
-	case e.Status == http.StatusTooManyRequests:
-		return key.Throttled
-	case e.Status >= 500:
-		return key.ServiceError
 	}
-	return key.OtherReason
+	return key.ReasonOfStatus(e.Status)
 }

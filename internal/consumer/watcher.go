@@ -170,20 +170,10 @@ var errNoClient = errors.New("keyd has no client of Azure's Resource Manager yet
 
 // look looks at one key as a part of a round. What a look shows that began later counts.
 func (w *Watcher) look(ctx context.Context, r *round, p key.Policy) record.Usage {
-	if r.client == nil {
-		return record.Usage{At: r.at, Err: errNoClient}
-	}
 	k := w.of(p.Key)
-	earlier, err := w.earlier(ctx, k, p.Key)
+	u, targets, err := w.ask(ctx, r, k, p)
 	if err != nil {
 		return record.Usage{At: r.at, Err: err}
-	}
-	u, targets := r.usage(ctx, p, earlier)
-	if w.cfg.Logs != nil && len(p.Workspaces) > 0 {
-		u.Logs = w.cfg.Logs(ctx, p, r.at)
-	}
-	if ctx.Err() != nil { // then every error is the same
-		return record.Usage{At: r.at, Err: fmt.Errorf("the look was cut short: %w", context.Cause(ctx))}
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -196,6 +186,26 @@ func (w *Watcher) look(ctx context.Context, r *round, p key.Policy) record.Usage
 	w.save(ctx, p.Key, k)
 	w.say(p.Key, k)
 	return u
+}
+
+// ask asks about one key, and keeps nothing of it.
+func (w *Watcher) ask(ctx context.Context, r *round, k *watched, p key.Policy) (u record.Usage, targets []*target,
+	err error) {
+	if r.client == nil {
+		return u, nil, errNoClient
+	}
+	earlier, err := w.earlier(ctx, k, p.Key)
+	if err != nil {
+		return u, nil, err
+	}
+	u, targets = r.usage(ctx, p, earlier)
+	if w.cfg.Logs != nil && len(p.Workspaces) > 0 {
+		u.Logs = w.cfg.Logs(ctx, p, r.at)
+	}
+	if ctx.Err() != nil { // then every error is the same
+		return u, nil, fmt.Errorf("the look was cut short: %w", context.Cause(ctx))
+	}
+	return u, targets, nil
 }
 
 // earlier is who was found earlier. It loads what keyd remembers of a key.

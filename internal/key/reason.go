@@ -1,6 +1,9 @@
 package key
 
-import "errors"
+import (
+	"errors"
+	"net/http"
+)
 
 // Reason says why a vault or the HSM did not do what keyd asked. The set is closed, so it can label a metric. Reasons
 // are spelled like Key Vault's inner error code where there is one.
@@ -48,6 +51,21 @@ func ReasonOf(err error) Reason {
 	var r interface{ Reason() Reason }
 	if errors.As(err, &r) {
 		return r.Reason()
+	}
+	return OtherReason
+}
+
+// ReasonOfStatus is the reason that the status of an HTTP answer gives, where nothing says more.
+func ReasonOfStatus(status int) Reason {
+	switch {
+	case status == http.StatusUnauthorized:
+		return Unauthorized
+	case status == http.StatusForbidden:
+		return Forbidden
+	case status == http.StatusTooManyRequests:
+		return Throttled
+	case status >= 500:
+		return ServiceError
 	}
 	return OtherReason
 }

@@ -28,19 +28,10 @@ func (e *Error) Reason() key.Reason {
 	if inner := key.Reason(e.Inner); slices.Contains(key.Reasons(), inner) {
 		return inner
 	}
-	switch {
-	case e.Status == http.StatusNotFound && e.Code == codeKeyNotFound:
+	if e.Status == http.StatusNotFound && e.Code == codeKeyNotFound {
 		return key.KeyNotFound
-	case e.Status == http.StatusUnauthorized:
-		return key.Unauthorized
-	case e.Status == http.StatusForbidden:
-		return key.Forbidden
-	case e.Status == http.StatusTooManyRequests:
-		return key.Throttled
-	case e.Status >= 500:
-		return key.ServiceError
 	}
-	return key.OtherReason
+	return key.ReasonOfStatus(e.Status)
 }
 
 // Reason is for errors of other clients that sign in and send as this one does.

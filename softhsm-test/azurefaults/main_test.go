@@ -14,9 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"sync/atomic"
-	"syscall"
 	"testing"
 
 	"github.com/keyd-project/keyd/softhsm-test/fasttime"
@@ -52,7 +50,7 @@ func run(m *testing.M) (code int) {
 		fmt.Fprintln(os.Stderr, "azurefaults:", err)
 		return 1
 	}
-	comeFirst()
+	fasttime.ComeFirst()
 	defer func() { _ = os.RemoveAll(built.dir) }()
 	code = m.Run()
 	fmt.Printf("faults: %d tried, lost %d, doubled %d\n",
@@ -70,20 +68,6 @@ func build() (err error) {
 		return fmt.Errorf("go build: %w: %s", err, said)
 	}
 	return fasttime.Build(built.dir, built.fast, program)
-}
-
-// comeFirst raises the priority of this process and its children, if it may (as root):
-// the fast clock does not wait, so a delay of a second counts as a minute.
-func comeFirst() {
-	threads, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return
-	}
-	for _, thread := range threads {
-		if id, err := strconv.Atoi(thread.Name()); err == nil {
-			_ = syscall.Setpriority(syscall.PRIO_PROCESS, id, -15)
-		}
-	}
 }
 
 // heavy reports whether the long runs were requested.

@@ -7,8 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"syscall"
 	"testing"
 
 	"github.com/keyd-project/keyd/softhsm-test/fasttime"
@@ -34,7 +32,7 @@ func run(m *testing.M) (code int) {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(built.dir) }()
-	comeFirst()
+	fasttime.ComeFirst()
 	if code = m.Run(); verdict.kinds > 0 { // the whole story was told
 		fmt.Println(verdict)
 	}
@@ -51,18 +49,4 @@ func build() (err error) {
 		return fmt.Errorf("go build: %w: %s", err, said)
 	}
 	return fasttime.Build(built.dir, built.fast, program)
-}
-
-// comeFirst raises the priority of this process and its children, if it may (as root): the fast clock does not wait, so
-// a delay of a second counts as a minute.
-func comeFirst() {
-	threads, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return
-	}
-	for _, thread := range threads {
-		if id, err := strconv.Atoi(thread.Name()); err == nil {
-			_ = syscall.Setpriority(syscall.PRIO_PROCESS, id, -15)
-		}
-	}
 }
