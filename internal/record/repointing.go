@@ -29,18 +29,16 @@ type RepointRequest struct {
 	Reason   string    `json:"reason"`
 }
 
-// AskRepoint adds requests, and clears away a repointing that failed. Another request for the same consumer replaces
-// the first.
-func (r *Record) AskRepoint(asked ...RepointRequest) error {
-	if r.Repointing.Open() {
-		return fmt.Errorf("keyd is moving consumer %s", r.Repointing.Consumer)
+// AskRepoint adds requests, and clears away a repointing that failed. One that is open goes on. Another request for the
+// same consumer replaces the first.
+func (r *Record) AskRepoint(asked ...RepointRequest) {
+	if !r.Repointing.Open() {
+		r.Repointing = nil
 	}
-	r.Repointing = nil
 	for _, a := range asked {
 		r.dropRepointRequest(a.Consumer)
 		r.RepointRequests = append(r.RepointRequests, a)
 	}
-	return nil
 }
 
 func (r *Record) dropRepointRequest(consumer string) {
