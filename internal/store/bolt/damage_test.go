@@ -20,6 +20,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/store/stored"
 )
 
 // history makes a closed state with two records and ten entries, and returns
@@ -72,7 +73,7 @@ func records(tx *bbolt.Tx) *bbolt.Bucket { return tx.Bucket(bucketRecords) }
 func drop(seqs ...uint64) func(*bbolt.Tx) error {
 	return func(tx *bbolt.Tx) error {
 		for _, n := range seqs {
-			if err := audit(tx).Delete(number(n)); err != nil {
+			if err := audit(tx).Delete(stored.Number(n)); err != nil {
 				return err
 			}
 		}
@@ -87,20 +88,22 @@ func TestVerifyNamesThePlaceOfTampering(t *testing.T) {
 	}{
 		"changed entry": {
 			func(tx *bbolt.Tx) error {
-				v := string(audit(tx).Get(number(2)))
-				return audit(tx).Put(number(2), []byte(strings.Replace(v, `"event":"2"`, `"event":"x"`, 1)))
+				v := string(audit(tx).Get(stored.Number(2)))
+				return audit(tx).Put(stored.Number(2), []byte(strings.Replace(v, `"event":"2"`, `"event":"x"`, 1)))
 			},
 			"audit entry 2: does not match its hash: it was changed",
 		},
 		"changed entry with a hash of its own": {
 			func(tx *bbolt.Tx) error {
-				k := number(2)
-				c, err := parseLinked(k, audit(tx).Get(k))
+				k := stored.Number(2)
+				c, err := stored.ParseEntry(k, audit(tx).Get(k))
 				if err != nil {
 					return err
 				}
 				body := []byte(strings.Replace(string(c.Body), `"event":"2"`, `"event":"x"`, 1))
-				return audit(tx).Put(k, encodeLinked(chain.Linked{Prev: c.Prev, Hash: chain.LinkHash(c.Prev, 2, c.Key,
+				return audit(
+					tx,
+				).Put(k, stored.EncodeEntry(chain.Linked{Prev: c.Prev, Hash: chain.LinkHash(c.Prev, 2, c.Key,
 					chain.BodySum(body)), Body: body}))
 			},
 			"audit entry 3: does not follow the entry before it: one of them was changed, moved or removed",
@@ -108,8 +111,11 @@ func TestVerifyNamesThePlaceOfTampering(t *testing.T) {
 		"removed entry": {drop(4), "audit entry 4: missing; the next one is 5"},
 		"reordered entries": {
 			func(tx *bbolt.Tx) error {
-				one, two := string(audit(tx).Get(number(1))), string(audit(tx).Get(number(2)))
-				return errors.Join(audit(tx).Put(number(1), []byte(two)), audit(tx).Put(number(2), []byte(one)))
+				one, two := string(audit(tx).Get(stored.Number(1))), string(audit(tx).Get(stored.Number(2)))
+				return errors.Join(
+					audit(tx).Put(stored.Number(1), []byte(two)),
+					audit(tx).Put(stored.Number(2), []byte(one)),
+				)
 			},
 			"audit entry 1: does not follow the entry before it: one of them was changed, moved or removed",
 		},
@@ -128,21 +134,21 @@ func TestVerifyNamesThePlaceOfTampering(t *testing.T) {
 		},
 		"record changed with a sum of its own": {
 			func(tx *bbolt.Tx) error {
-				r, err := parseStored("a", records(tx).Get([]byte("a")))
+				r, err := stored.ParseRecord("a", records(tx).Get([]byte("a")))
 				if err != nil {
 					return err
 				}
-				return records(tx).Put([]byte("a"), newStored("a", r.revision, append(r.body, ' ')).encode())
+				return records(tx).Put([]byte("a"), stored.NewRecord("a", r.Revision, append(r.Body, ' ')).Encode())
 			},
 			"record of a: it is not the one that entry 6 was saved with",
 		},
 		"older record put back": {
 			func(tx *bbolt.Tx) error {
-				r, err := parseStored("a", records(tx).Get([]byte("a")))
+				r, err := stored.ParseRecord("a", records(tx).Get([]byte("a")))
 				if err != nil {
 					return err
 				}
-				return records(tx).Put([]byte("a"), newStored("a", 3, r.body).encode())
+				return records(tx).Put([]byte("a"), stored.NewRecord("a", 3, r.Body).Encode())
 			},
 			"record of a: it was saved with entry 3 and entry 6 records a later change: an older record was put back",
 		},
@@ -190,7 +196,7 @@ func TestTheReportOfAGoodState(t *testing.T) {
 func TestANewerSchemaIsRefused(t *testing.T) {
 	dir := history(t)
 	tamper(t, dir, func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucketMeta).Put(keySchema, number(record.SchemaVersion+1))
+		return tx.Bucket(bucketMeta).Put(keySchema, stored.Number(record.SchemaVersion+1))
 	})
 	var newer *SchemaError
 	if _, err := Open(dir, clock, nil); !errors.As(err, &newer) {
@@ -417,11 +423,14 @@ func FuzzStructure(f *testing.F) {
 
 func FuzzParseEntry(f *testing.F) {
 	body := []byte(`{"time":"2026-01-02T03:04:05Z","key":"k","event":"e","actor":"keyd"}`)
-	f.Add(number(1), encodeLinked(chain.Linked{Hash: chain.LinkHash(chain.Hash{}, 1, "k", chain.BodySum(body)),
-		Body: body}))
+	f.Add(
+		stored.Number(1),
+		stored.EncodeEntry(chain.Linked{Hash: chain.LinkHash(chain.Hash{}, 1, "k", chain.BodySum(body)),
+			Body: body}),
+	)
 	f.Fuzz(func(t *testing.T, k, value []byte) {
-		c, err := parseLinked(k, value)
-		if err == nil && !bytes.Equal(value, encodeLinked(c)) {
+		c, err := stored.ParseEntry(k, value)
+		if err == nil && !bytes.Equal(value, stored.EncodeEntry(c)) {
 			t.Errorf("%q was read as another entry", value)
 		}
 	})

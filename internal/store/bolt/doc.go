@@ -5,9 +5,9 @@
 // The file is a bbolt database with these buckets:
 //
 //	meta    "schema"              version of the records' form, 8 bytes big endian
-//	records key name              SHA-256 (32) ‖ revision (8) ‖ record as JSON
-//	audit   sequence number (8)   previous hash (32) ‖ hash (32) ‖ link as JSON
-//	ledgers name                  SHA-256 (32) ‖ blob; from the first SaveLedger on
+//	records key name              a record
+//	audit   sequence number (8)   an audit entry; the number is big endian
+//	ledgers name                  a ledger; from the first SaveLedger on
 //
-// The numbers are big endian. chain.go defines the hashes of entries and records.
+// Package stored says what their bytes are.
 package bolt

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/keyd-project/keyd/internal/chain"
+	"github.com/keyd-project/keyd/internal/store/stored"
 )
 
 // maxKept bounds the decoded records that a store keeps: the sum of their encoded sizes, in bytes (8 MiB). Beyond it
@@ -46,13 +47,13 @@ func (k *kept[R]) get(name string, revision uint64, sum chain.Hash) (rec R, ok b
 }
 
 // put keeps a copy of a record as the file has it.
-func (k *kept[R]) put(name string, r stored, rec R) {
+func (k *kept[R]) put(name string, r stored.Record, rec R) {
 	rec = k.clone(rec)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.drop(name)
-	k.records[name] = decoded[R]{revision: r.revision, sum: r.sum, size: len(r.body), record: rec}
-	k.size += len(r.body)
+	k.records[name] = decoded[R]{revision: r.Revision, sum: r.Sum, size: len(r.Body), record: rec}
+	k.size += len(r.Body)
 	for other := range k.records { // in random order
 		if k.size <= k.limit {
 			return

@@ -11,6 +11,7 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/store/stored"
 )
 
 func TestARecordIsDecodedOncePerRevision(t *testing.T) {
@@ -109,7 +110,7 @@ func BenchmarkLoad(b *testing.B) {
 		for i := range keys {
 			name := fmt.Sprintf("key-%05d", i)
 			body := encoded(b, generated(s.format.version, name, 2))
-			if err := tx.Bucket(bucketRecords).Put([]byte(name), newStored(name, 1, body).encode()); err != nil {
+			if err := tx.Bucket(bucketRecords).Put([]byte(name), stored.NewRecord(name, 1, body).Encode()); err != nil {
 				return err
 			}
 		}

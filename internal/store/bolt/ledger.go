@@ -1,24 +1,11 @@
 package bolt
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"fmt"
 
+	"github.com/keyd-project/keyd/internal/store/stored"
 	"go.etcd.io/bbolt"
-
-	"github.com/keyd-project/keyd/internal/chain"
 )
-
-// MaxLedger is the size of the largest ledger that SaveLedger takes, in bytes (4 MiB).
-const MaxLedger = 4 << 20
-
-// maxLedgerName is the length of the longest name of a ledger, in bytes.
-const maxLedgerName = 512
-
-// ledgerDomain separates the hashes of ledgers from all other hashes.
-const ledgerDomain = "keyd ledger v1\n"
 
 var bucketLedgers = []byte("ledgers")
 
@@ -33,10 +20,10 @@ func (s *Store) LoadLedger(ctx context.Context, name string) (blob []byte, err e
 		if value == nil {
 			return nil
 		}
-		if err := checkLedger(name, value); err != nil {
+		var err error
+		if blob, err = stored.ParseLedger(name, value); err != nil {
 			return s.corrupt("%v", err)
 		}
-		blob = bytes.Clone(value[sha256.Size:])
 		return nil
 	})
 	return blob, err
@@ -51,50 +38,15 @@ func (s *Store) LoadLedger(ctx context.Context, name string) (blob []byte, err e
 //
 // Errors: *WriteError.
 func (s *Store) SaveLedger(ctx context.Context, name string, blob []byte) error {
-	switch {
-	case name == "" || len(name) > maxLedgerName:
-		return fmt.Errorf("%q cannot be the name of a ledger: 1 to %d bytes can", name, maxLedgerName)
-	case len(blob) > MaxLedger:
-		return fmt.Errorf("the ledger of %s has %d bytes, and the store keeps at most %d", name, len(blob), MaxLedger)
+	value, err := stored.EncodeLedger(name, blob)
+	if err != nil {
+		return err
 	}
-	sum := ledgerSum(name, blob)
-	value := bytes.Join([][]byte{sum[:], blob}, nil)
 	return s.write(ctx, func(tx *bbolt.Tx) error {
 		ledgers, err := tx.CreateBucketIfNotExists(bucketLedgers)
 		if err != nil {
 			return err
 		}
 		return ledgers.Put([]byte(name), value)
-	})
-}
-
-// ledgerSum is SHA-256(domain ‖ len(name) ‖ name ‖ blob), the number as 8 bytes big endian.
-func ledgerSum(name string, blob []byte) chain.Hash {
-	h := sha256.New()
-	h.Write([]byte(ledgerDomain))
-	h.Write(number(uint64(len(name))))
-	h.Write([]byte(name))
-	h.Write(blob)
-	return chain.Hash(h.Sum(nil))
-}
-
-func checkLedger(name string, value []byte) error {
-	if len(value) < sha256.Size || ledgerSum(name, value[sha256.Size:]) != chain.Hash(value[:sha256.Size]) {
-		return fmt.Errorf("the ledger of %q does not match its checksum", name)
-	}
-	return nil
-}
-
-// walkLedgers finds damaged ledgers.
-func (v *verifier) walkLedgers(tx *bbolt.Tx) error {
-	ledgers := tx.Bucket(bucketLedgers)
-	if ledgers == nil {
-		return nil
-	}
-	return ledgers.ForEach(func(k, value []byte) error {
-		if err := checkLedger(string(k), value); err != nil {
-			v.add(chain.Finding{Key: string(k), What: err.Error()})
-		}
-		return nil
 	})
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/store/stored"
 )
 
 // migration converts the JSON of all records, by name, from one schema to the next. It may add records.
@@ -49,7 +50,7 @@ func (s *Store) migrate() error {
 				return err
 			}
 			s.entries, _ = head(tx)
-			return tx.Bucket(bucketMeta).Put(keySchema, number(uint64(s.format.version)))
+			return tx.Bucket(bucketMeta).Put(keySchema, stored.Number(uint64(s.format.version)))
 		})
 	})
 	if err != nil {
@@ -61,9 +62,9 @@ func (s *Store) migrate() error {
 
 func (s *Store) migrateRecords(tx *bbolt.Tx, from int) error {
 	records := tx.Bucket(bucketRecords)
-	old := map[string]stored{}
+	old := map[string]stored.Record{}
 	err := records.ForEach(func(k, value []byte) error {
-		r, err := parseStored(string(k), bytes.Clone(value))
+		r, err := stored.ParseRecord(string(k), bytes.Clone(value))
 		old[string(k)] = r
 		return err
 	})
@@ -72,7 +73,7 @@ func (s *Store) migrateRecords(tx *bbolt.Tx, from int) error {
 	}
 	bodies := map[string]json.RawMessage{}
 	for name, r := range old {
-		bodies[name] = r.body
+		bodies[name] = r.Body
 	}
 	for v := from; v < s.format.version; v++ {
 		step, ok := s.format.from[v]
@@ -85,13 +86,13 @@ func (s *Store) migrateRecords(tx *bbolt.Tx, from int) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(bodies)) {
 		last, _ := head(tx)
-		moved := newStored(name, last+1, bodies[name])
-		if err := records.Put([]byte(name), moved.encode()); err != nil {
+		moved := stored.NewRecord(name, last+1, bodies[name])
+		if err := records.Put([]byte(name), moved.Encode()); err != nil {
 			return err
 		}
 		entry := chain.Entry{Event: chain.RecordMigrated, Actor: "keyd", Fields: map[string]string{
 			"from": strconv.Itoa(from), "to": strconv.Itoa(s.format.version)}}
-		if err := s.link(tx, name, moved.sum.String(), []chain.Entry{entry}); err != nil {
+		if err := s.link(tx, name, moved.Sum.String(), []chain.Entry{entry}); err != nil {
 			return err
 		}
 	}

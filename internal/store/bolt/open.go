@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/ownership"
+	"github.com/keyd-project/keyd/internal/store/stored"
 )
 
 const (
@@ -229,7 +231,7 @@ func (s *Store) schema(db *bbolt.DB) (int, error) {
 			if len(v) != 8 {
 				return s.corrupt("it does not name its schema")
 			}
-			found = int(toNumber(v))
+			found = int(binary.BigEndian.Uint64(v))
 			return nil
 		})
 	})
@@ -288,7 +290,7 @@ func ensureFile(f format, path string) error {
 					return err
 				}
 			}
-			return tx.Bucket(bucketMeta).Put(keySchema, number(uint64(f.version)))
+			return tx.Bucket(bucketMeta).Put(keySchema, stored.Number(uint64(f.version)))
 		})
 		return errors.Join(err, db.Close())
 	})

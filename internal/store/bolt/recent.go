@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/keyd-project/keyd/internal/chain"
+	"github.com/keyd-project/keyd/internal/store/stored"
 	"go.etcd.io/bbolt"
 )
 
@@ -15,7 +16,7 @@ func (s *Store) Recent(ctx context.Context, n int) ([]chain.Linked, error) {
 	err := s.view(ctx, func(tx *bbolt.Tx) error {
 		c := tx.Bucket(bucketAudit).Cursor()
 		for k, v := c.Last(); k != nil && len(found) < n; k, v = c.Prev() {
-			e, err := parseLinked(k, v)
+			e, err := stored.ParseEntry(k, v)
 			if err != nil {
 				return s.corrupt("audit entry %d: %v", e.Seq, err)
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/store/stored"
 )
 
 // Load returns the record of a key, with the revision that Save compares. For a key without a record it returns an
@@ -45,20 +46,20 @@ func read[R any](ctx context.Context, s *Store, kept *kept[R], name string, rec 
 		if value == nil {
 			return nil
 		}
-		head, err := parseHead(name, value)
+		head, err := stored.ParseHead(name, value)
 		if err != nil {
 			return s.corrupt("%v", err)
 		}
-		revision = head.revision
-		if known, ok := kept.get(name, head.revision, head.sum); ok {
+		revision = head.Revision
+		if known, ok := kept.get(name, head.Revision, head.Sum); ok {
 			*rec = known
 			return nil
 		}
-		r, err := parseStored(name, value)
+		r, err := stored.ParseRecord(name, value)
 		if err != nil {
 			return s.corrupt("%v", err)
 		}
-		if err := json.Unmarshal(r.body, rec); err != nil {
+		if err := json.Unmarshal(r.Body, rec); err != nil {
 			return s.corrupt("the record of %q cannot be read: %v", name, err)
 		}
 		kept.put(name, r, *rec)
@@ -98,7 +99,7 @@ func (s *Store) Save(ctx context.Context, rec record.Record, entries ...chain.En
 // SaveVault replaces the record of a vault, as Save does for a key. Its entries have the vault's URL instead of a
 // key.
 func (s *Store) SaveVault(ctx context.Context, rec record.Vault, entries ...chain.Entry) (record.Vault, error) {
-	if !isVault(rec.URL) {
+	if !stored.IsVault(rec.URL) {
 		return rec, fmt.Errorf("%q cannot be the URL of a vault's record", rec.URL)
 	}
 	revision, err := s.save(ctx, change{rec.URL, rec.Schema, rec.Revision, rec}, entries)
@@ -107,12 +108,6 @@ func (s *Store) SaveVault(ctx context.Context, rec record.Vault, entries ...chai
 	}
 	return rec, err
 }
-
-// isVault recognises the record of a vault by its name, a URL: no key's name has a colon.
-func isVault(name string) bool { return strings.HasPrefix(name, "https://") }
-
-// isKey recognises the record of a key by its name.
-func isKey(name string) bool { return !isVault(name) && name != record.SettingsName }
 
 // change is a record to save.
 type change struct {
@@ -158,11 +153,11 @@ func (s *Store) put(tx *bbolt.Tx, c change, entries []chain.Entry) (revision uin
 		return 0, fmt.Errorf("encode the record of %s: %w", c.name, err)
 	}
 	last, _ := head(tx)
-	r := newStored(c.name, last+uint64(len(entries)), body)
-	if err := records.Put([]byte(c.name), r.encode()); err != nil {
+	r := stored.NewRecord(c.name, last+uint64(len(entries)), body)
+	if err := records.Put([]byte(c.name), r.Encode()); err != nil {
 		return 0, err
 	}
-	return r.revision, s.link(tx, c.name, r.sum.String(), entries)
+	return r.Revision, s.link(tx, c.name, r.Sum.String(), entries)
 }
 
 // refuseOtherCase keeps a key from getting two records. It reads the names of all records once.
@@ -214,6 +209,6 @@ func revisionOf(name string, value []byte) (uint64, error) {
 	if value == nil {
 		return 0, nil
 	}
-	r, err := parseStored(name, value)
-	return r.revision, err
+	r, err := stored.ParseRecord(name, value)
+	return r.Revision, err
 }

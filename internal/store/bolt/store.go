@@ -14,6 +14,7 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/store/stored"
 )
 
 // Store is the state of one host. Any goroutine may call its methods.
@@ -82,7 +83,7 @@ func (s *Store) link(tx *bbolt.Tx, name, record string, entries []chain.Entry) e
 		if err != nil {
 			return err
 		}
-		if err := audit.Put(number(l.Seq), encodeLinked(l)); err != nil {
+		if err := audit.Put(stored.Number(l.Seq), stored.EncodeEntry(l)); err != nil {
 			return err
 		}
 		seq, prev = l.Seq, l.Hash
@@ -96,7 +97,7 @@ func head(tx *bbolt.Tx) (uint64, chain.Hash) {
 	if len(k) != 8 || len(v) < 2*len(chain.Hash{}) {
 		return 0, chain.Hash{}
 	}
-	return toNumber(k), chain.Hash(v[len(chain.Hash{}) : 2*len(chain.Hash{})])
+	return binary.BigEndian.Uint64(k), chain.Hash(v[len(chain.Hash{}) : 2*len(chain.Hash{})])
 }
 
 // Head returns the number and the hash of the last entry of the audit chain; zero
@@ -109,14 +110,12 @@ func (s *Store) Head(ctx context.Context) (seq uint64, hash chain.Hash, err erro
 	return seq, hash, err
 }
 
-func toNumber(b []byte) uint64 { return binary.BigEndian.Uint64(b) }
-
 // Names lists the keys that have a record, in byte order.
 func (s *Store) Names(ctx context.Context) ([]string, error) {
 	var names []string
 	err := s.view(ctx, func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketRecords).ForEach(func(k, _ []byte) error {
-			if isKey(string(k)) {
+			if stored.IsKey(string(k)) {
 				names = append(names, string(k))
 			}
 			return nil
@@ -130,14 +129,14 @@ func (s *Store) Revisions(ctx context.Context) (map[string]uint64, error) {
 	revisions := map[string]uint64{}
 	err := s.view(ctx, func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketRecords).ForEach(func(k, value []byte) error {
-			if !isKey(string(k)) {
+			if !stored.IsKey(string(k)) {
 				return nil
 			}
-			head, err := parseHead(string(k), value)
+			head, err := stored.ParseHead(string(k), value)
 			if err != nil {
 				return s.corrupt("%v", err)
 			}
-			revisions[string(k)] = head.revision
+			revisions[string(k)] = head.Revision
 			return nil
 		})
 	})
