@@ -31,7 +31,7 @@ var floors = map[string]int{
 	"internal/vault":           2,
 	"internal/store/bolt":      3,
 	"internal/store/stored":    2,
-	"internal/store/shared":    3,
+	"internal/store/shared":    4,
 	"internal/term":            0,
 	"internal/config":          2,
 	"internal/store/storetest": 3,
