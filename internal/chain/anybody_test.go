@@ -9,8 +9,8 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 )
 
-// Whatever keyd is about to do, or has done, outside is the leader's. An enabling is only intended when an operator asks
-// for it; the leader does it.
+// Whatever keyd is about to do, or has done, outside is the leader's. An enabling is only intended when an operator
+// asks for it; the leader does it.
 func TestNoEventOfAnEffectIsAnybodys(t *testing.T) {
 	source, err := os.ReadFile("event.go")
 	if err != nil {

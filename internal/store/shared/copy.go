@@ -59,7 +59,7 @@ func Fill(ctx context.Context, engine stored.Engine, from stored.Walker) error {
 		return err
 	}
 	if len(records) > 0 {
-		return fmt.Errorf("%d records have no entry in the chain that covers them: run keyd audit verify", len(records))
+		return fmt.Errorf("%d records are covered by no entry of the chain: run keyd audit verify", len(records))
 	}
 	return nil
 }

@@ -25,7 +25,6 @@ type known struct {
 	names   map[string]string // of the records, by the name in lower case
 	seen    *seen
 	missing *HeadMissing // the store does not contain what was seen
-	halted  bool         // the other hosts are stopped because of that
 }
 
 // lock waits until nobody follows, or ctx ends.
@@ -64,10 +63,10 @@ func (k *known) apply(l chain.Linked) error {
 // see remembers the end of the chain on this host's disk, unless the store lacks what was seen before, or the disk has
 // it already.
 func (k *known) see() error {
-	if k.missing != nil {
-		return nil
+	if k.missing == nil {
+		return k.seen.put(k.tip, k.first)
 	}
-	return k.seen.put(k.tip, k.first)
+	return nil
 }
 
 // begin reads all that there is to know, and looks whether the store contains what this host saw.
@@ -97,8 +96,8 @@ func (s *Store) hashAt(ctx context.Context, seq uint64) (chain.Hash, error) {
 	return found[0].Hash, nil
 }
 
-// follow reads what other hosts added to the chain. It is what finds a store that lost changes: the entry that this host
-// knows as the last one must be there, with its hash, and every later one must link to it.
+// follow reads what other hosts added to the chain. It is what finds a store that lost changes: the entry that this
+// host knows as the last one must be there, with its hash, and every later one must link to it.
 func (s *Store) follow(ctx context.Context) error {
 	if err := s.known.lock(ctx); err != nil {
 		return err
@@ -136,8 +135,8 @@ func (s *Store) followLocked(ctx context.Context) error {
 		}
 	}
 	s.metrics.Entries(k.tip.Seq)
-	if k.missing != nil && !k.halted {
-		k.halted = s.halt(ctx, k.missing) == nil
+	if k.missing != nil {
+		return s.look(ctx) // the store that has it may be back
 	}
 	_ = k.see() // what cannot be remembered stops the next write, and no read
 	return nil

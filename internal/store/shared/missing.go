@@ -53,7 +53,8 @@ type Halt struct {
 }
 
 func (e *HaltedError) Error() string {
-	return fmt.Sprintf("host %s stopped every host at %s: %s", e.Halt.Host, e.Halt.At.Format(time.RFC3339), e.Halt.Why)
+	at := e.Halt.At.Format(time.RFC3339)
+	return fmt.Sprintf("host %s stopped keyd on every host at %s: %s", e.Halt.Host, at, e.Halt.Why)
 }
 
 // Class is Refused: only a person can tell.
@@ -77,11 +78,11 @@ func (s *Store) look(ctx context.Context) error {
 		if hash != k.seen.Hash {
 			k.missing = &HeadMissing{Engine: s.engine.Name(), Seen: k.seen.Tip, Found: k.tip,
 				Another: k.first != k.seen.first}
-			k.halted = s.halt(ctx, k.missing) == nil // or with the next look
+			_ = s.halt(ctx, k.missing) // or with the next look: reads go on
 			return nil
 		}
 	}
-	k.missing, k.halted = nil, false
+	k.missing = nil
 	_ = k.see() // what cannot be remembered stops the next write
 	return nil
 }
@@ -148,8 +149,8 @@ func (s *Store) Missing(ctx context.Context) (*HeadMissing, error) {
 }
 
 // Accept has this host go on with the store as it is, although it lacks what the host saw, and ends the halt of the
-// instance. Another host that misses an entry halts it again, until it accepts, too. The audit entry comes first: what is
-// forgotten then stands in it.
+// instance. Another host that misses an entry halts it again, until it accepts, too. The audit entry comes first: what
+// is forgotten then stands in it.
 func (s *Store) Accept(ctx context.Context, actor, reason string) error {
 	s.writing <- struct{}{}
 	defer func() { <-s.writing }()

@@ -102,10 +102,10 @@ func (e *SchemaError) Error() string {
 // Class is Refused.
 func (e *SchemaError) Class() key.Class { return key.Refused }
 
-// Save replaces the stored record if its revision is still rec.Revision (0: there is none yet), and appends the
-// entries in the same change; at least one is needed. It returns rec at its new revision, which is the sequence number
-// of the last entry. If an entry has no key or time, Save sets the record's name and the present time. Without an epoch
-// in ctx it takes only entries that are anybody's.
+// Save replaces the stored record if its revision is still rec.Revision (0: there is none yet), and appends the entries
+// in the same change; at least one is needed. It returns rec at its new revision, which is the sequence number of the
+// last entry. If an entry has no key or time, Save sets the record's name and the present time. Without an epoch in ctx
+// it takes only entries that are anybody's.
 //
 // Errors: *stored.ConflictError; *stored.EpochError; *key.CaseError if another record has the new record's name in
 // another case; *HeadMissing, *HaltedError; *stored.EngineError: nothing happened; *UnsettledError: load again to see
@@ -133,14 +133,16 @@ func (s *Store) SaveTogether(ctx context.Context, recs []record.Record, entries 
 
 // keys are the parts that save records of keys.
 func (s *Store) keys(recs []record.Record, entries [][]chain.Entry) ([]part, error) {
-	parts, err := make([]part, len(recs)), error(nil)
+	parts := make([]part, len(recs))
 	for i, rec := range recs {
 		if !key.ValidName(rec.Key) {
 			return nil, fmt.Errorf("%q cannot be the name of a record", rec.Key)
 		}
-		if parts[i], err = s.saving(rec.Key, rec.Schema, rec.Revision, rec, entries[i]); err != nil {
+		p, err := s.saving(rec.Key, rec.Schema, rec.Revision, rec, entries[i])
+		if err != nil {
 			return nil, err
 		}
+		parts[i] = p
 	}
 	return parts, nil
 }

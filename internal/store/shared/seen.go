@@ -20,8 +20,8 @@ import (
 // seenFile is the file in the state directory that has the last entry this host saw in the store.
 const seenFile = "seen-head"
 
-// The file has two slots, which are written in turn, so that a crash leaves at least one of them whole. A slot is
-// turn (8) ‖ number of the entry (8) ‖ its hash (32) ‖ hash of the chain's first entry (32) ‖ SHA-256 of all that (32).
+// The file has two slots, which are written in turn, so that a crash leaves at least one of them whole. A slot is turn
+// (8) ‖ number of the entry (8) ‖ its hash (32) ‖ hash of the chain's first entry (32) ‖ SHA-256 of all that (32).
 const (
 	slotSize  = 512 // a sector, which a disk writes whole or not at all
 	slotBody  = 8 + 8 + 2*sha256.Size

@@ -63,8 +63,8 @@ func (s *Store) settle(ctx context.Context, c stored.Change, lost error) error {
 	return &UnsettledError{Engine: s.engine.Name(), Err: lost}
 }
 
-// decided looks for a change once more when the chain, or the term, has moved on: either the change was part of that, or
-// it cannot happen any more.
+// decided looks for a change once more when the chain, or the term, has moved on: either the change was part of that,
+// or it cannot happen any more.
 func (s *Store) decided(ctx context.Context, c stored.Change, refusal error) error {
 	last := c.Entries[len(c.Entries)-1]
 	hash, err := s.hashAt(ctx, last.Seq)
@@ -84,8 +84,8 @@ type UnsettledError struct {
 }
 
 func (e *UnsettledError) Error() string {
-	return fmt.Sprintf("%s: whether a change was saved is not known, and is looked up before the next one: %v: look at "+
-		"the health of the store and of the way to it", e.Engine, e.Err)
+	return fmt.Sprintf("%s: whether a change was saved is not known, and is looked up before the next one: %v: look "+
+		"at the health of the store and of the way to it", e.Engine, e.Err)
 }
 
 func (e *UnsettledError) Unwrap() error { return e.Err }

@@ -125,8 +125,8 @@ type DamagedError struct {
 }
 
 func (e *DamagedError) Error() string {
-	return fmt.Sprintf("the state in %s is damaged: %s. keyd changed nothing. Stop keyd on every host, keep the store "+
-		"aside, and put the last file of `keyd backup` in its place with `keyd store copy`", e.Engine, e.What)
+	return fmt.Sprintf("the state in %s is damaged: %s. keyd changed nothing. Stop keyd on every host, keep the "+
+		"store aside, and put the last file of `keyd backup` in its place with `keyd store copy`", e.Engine, e.What)
 }
 
 // Class is Refused.

@@ -64,7 +64,8 @@ func lead(t *testing.T, s *Store, nonce byte) term.Epoch {
 
 // asked is an entry that is anybody's.
 func asked(reason string) chain.Entry {
-	return chain.Entry{Event: chain.RotationRequested, Actor: "uid 0 (root)", Fields: map[string]string{"reason": reason}}
+	fields := map[string]string{"reason": reason}
+	return chain.Entry{Event: chain.RotationRequested, Actor: "uid 0 (root)", Fields: fields}
 }
 
 func load(t *testing.T, s *Store, name string) record.Record {

@@ -10,12 +10,12 @@ import (
 	"github.com/keyd-project/keyd/internal/store/stored"
 )
 
-// maxRounds is how often a walk looks again for what changed while it walked. What is still not the state that the chain
-// ends with is shown as it is.
+// maxRounds is how often a walk looks again for what changed while it walked. What is still not the state that the
+// chain ends with is shown as it is.
 const maxRounds = 20
 
-// Walk shows all that the store holds, byte for byte, as it was at one moment, although hosts go on writing: it walks to
-// the end of the chain, reads the records, and goes on from there for what changed meanwhile.
+// Walk shows all that the store holds, byte for byte, as it was at one moment, although hosts go on writing: it walks
+// to the end of the chain, reads the records, and goes on from there for what changed meanwhile.
 func (s *Store) Walk(ctx context.Context, v stored.Visitor) error {
 	if s.isClosed() {
 		return stored.ErrClosed
@@ -73,11 +73,11 @@ func (s *Store) walkRecord(
 	if err != nil {
 		return err
 	}
-	if head, err := stored.ParseHead(name, value); !last && (err != nil || head != want) {
-		return nil
+	if head, err := stored.ParseHead(name, value); last || err == nil && head == want {
+		shown[name] = want
+		return v.Record(name, value)
 	}
-	shown[name] = want
-	return v.Record(name, value)
+	return nil
 }
 
 func (s *Store) walkLedgers(ctx context.Context, v stored.Visitor) error {

@@ -179,14 +179,11 @@ func (s *Store) wrote(err error, took time.Duration) {
 	}
 }
 
-// change links the writes after the end of the chain and commits them, again and again while other hosts are first. What
-// is refused for what is in the store it tells at once; it returns the other writes, with what became of them.
+// change links the writes after the end of the chain and commits them, again and again while other hosts are first.
+// What is refused for what is in the store it tells at once; it returns the other writes, with what became of them.
 func (s *Store) change(ctx context.Context, group []*pending) (left []*pending, err error) {
 	if s.isClosed() {
 		return group, stored.ErrClosed
-	}
-	if err := s.writable(ctx); err != nil {
-		return group, err
 	}
 	fresh := false // whether what is known was followed for this change
 	for try := 1; ; try++ {
@@ -208,6 +205,10 @@ func (s *Store) change(ctx context.Context, group []*pending) (left []*pending, 
 		}
 		if len(group) == 0 {
 			return nil, nil
+		}
+		// Only now: what the change follows is what was looked at.
+		if err := s.writable(ctx); err != nil {
+			return group, err
 		}
 		err = s.commit(ctx, change)
 		if moved := errors.Is(err, stored.ErrTip) || errors.Is(err, stored.ErrRecord); !moved {
@@ -236,7 +237,7 @@ func (s *Store) again(ctx context.Context, try int, c stored.Change, cause error
 	if errors.Is(cause, stored.ErrRecord) && s.known.state(nil).tip == c.Tip {
 		return s.damaged("a record is not the one that the chain ends with: %v", cause)
 	}
-	return s.writable(ctx)
+	return nil
 }
 
 // pause waits, or until ctx ends.

@@ -6,8 +6,8 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 )
 
-// Visitor is shown all that a store holds, byte for byte: every entry in order, every record, every ledger. A record that
-// changes meanwhile is shown again, after the entries of its change.
+// Visitor is shown all that a store holds, byte for byte: every entry in order, every record, every ledger. A record
+// that changes meanwhile is shown again, after the entries of its change.
 type Visitor interface {
 	Entry(l chain.Linked) error
 	Record(name string, value []byte) error
