@@ -34,6 +34,8 @@ type Options struct {
 	Address string // HOST:PORT to listen on
 	// Auth is the method by which TCP connections prove who they are, such as scram-sha-256; "": trust.
 	Auth string
+	// Certificate and Key, in PEM, have the server offer TLS.
+	Certificate, Key []byte
 	// Settings are lines of postgresql.conf, such as "max_connections = 10".
 	Settings []string
 	// Within is put before each command, such as ip netns exec NAME.
@@ -114,20 +116,22 @@ func prepare(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.Sockets, s.Data = s.dir, filepath.Join(s.dir, "data")
-	return s, s.own()
+	if os.Getuid() == 0 {
+		if s.owner, err = user.Lookup("postgres"); err != nil {
+			return nil, fmt.Errorf("PostgreSQL refuses to run as root: %w; %s", err, installHint)
+		}
+	}
+	return s, s.own(s.dir)
 }
 
-// own gives the folder to the user that the server runs as.
-func (s *Server) own() (err error) {
-	if os.Getuid() != 0 {
+// own gives a path to the user that the server runs as.
+func (s *Server) own(path string) error {
+	if s.owner == nil {
 		return nil
-	}
-	if s.owner, err = user.Lookup("postgres"); err != nil {
-		return fmt.Errorf("PostgreSQL refuses to run as root: %w; %s", err, installHint)
 	}
 	uid, _ := strconv.Atoi(s.owner.Uid) // a number, as on all of Linux
 	gid, _ := strconv.Atoi(s.owner.Gid)
-	return os.Chown(s.dir, uid, gid)
+	return os.Chown(path, uid, gid)
 }
 
 // programs is the folder with the newest PostgreSQL's programs.
@@ -157,12 +161,12 @@ func (s *Server) initialise() error {
 		"--no-sync", "--no-instructions"); err != nil {
 		return err
 	}
-	return s.configure(s.o.Settings...)
+	return s.configure()
 }
 
 // configure adds lines to postgresql.conf, and writes who may connect.
-func (s *Server) configure(more ...string) error {
-	lines := append([]string{
+func (s *Server) configure() error {
+	lines := []string{
 		"listen_addresses = '" + s.Host + "'",
 		"port = " + strconv.Itoa(s.Port),
 		"unix_socket_directories = '" + s.Sockets + "'",
@@ -170,13 +174,16 @@ func (s *Server) configure(more ...string) error {
 		"shared_buffers = 16MB",
 		"max_wal_senders = 4",
 		"log_line_prefix = '%m %a '",
-	}, more...)
-	f, err := os.OpenFile(filepath.Join(s.Data, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		return err
+		"ssl = off",
 	}
-	_, err = f.WriteString(strings.Join(lines, "\n") + "\n")
-	if err := errors.Join(err, f.Close()); err != nil {
+	if len(s.o.Certificate) > 0 {
+		lines = append(lines, "ssl = on", "ssl_cert_file = 'server.crt'", "ssl_key_file = 'server.key'")
+		err := errors.Join(s.write("server.crt", s.o.Certificate), s.write("server.key", s.o.Key))
+		if err != nil {
+			return err
+		}
+	}
+	if err := s.Set(append(lines, s.o.Settings...)...); err != nil {
 		return err
 	}
 	auth := s.o.Auth
@@ -185,7 +192,16 @@ func (s *Server) configure(more ...string) error {
 	}
 	hba := "local all all trust\nlocal replication all trust\nhost replication all all trust\nhost all all all " +
 		auth + "\n"
-	return os.WriteFile(filepath.Join(s.Data, "pg_hba.conf"), []byte(hba), 0o600)
+	return s.write("pg_hba.conf", []byte(hba))
+}
+
+// write makes a file that only the server's user can read.
+func (s *Server) write(name string, content []byte) error {
+	path := filepath.Join(s.Data, name)
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		return err
+	}
+	return s.own(path)
 }
 
 // Set adds lines to postgresql.conf, and has a running server read them.

@@ -158,7 +158,10 @@ func (s *Server) command(program string, args ...string) *exec.Cmd {
 		argv = append(argv, "setpriv", "--reuid", s.owner.Uid, "--regid", s.owner.Gid, "--init-groups",
 			"--pdeathsig", "QUIT", "--")
 	}
-	argv = append(append(argv, filepath.Join(s.bin, program)), args...)
+	if !filepath.IsAbs(program) {
+		program = filepath.Join(s.bin, program)
+	}
+	argv = append(append(argv, program), args...)
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "PGCONNECT_TIMEOUT=10")

@@ -33,7 +33,7 @@ func (s *Server) CreateStandby(name string, o Options) (*Server, error) {
 	from := fmt.Sprintf("host=%s port=%d user=%s application_name=%s", s.Host, s.Port, Superuser, name)
 	_, err = b.run("pg_basebackup", "-D", b.Data, "-R", "-X", "stream", "-c", "fast", "--no-sync", "-d", from)
 	if err == nil {
-		err = b.configure(o.Settings...)
+		err = b.configure()
 	}
 	if err != nil {
 		return nil, errors.Join(err, b.Remove())
