@@ -18,11 +18,15 @@ type pair struct {
 	engine *postgres.Engine
 }
 
+// store is their database.
+const store = "store"
+
 // newPair makes both. They trust everybody.
 func newPair(t *testing.T) *pair {
 	t.Helper()
 	a := postgrestest.Start(t, postgrestest.Options{})
 	prepare(t, a)
+	sql(t, a, "postgres", fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s", store, tables))
 	b := a.Standby(t, "b", postgrestest.Options{})
 	must(t, a.Synchronise("b", 1))
 	return &pair{a, b, open(t, synchronous(a))}
@@ -30,7 +34,7 @@ func newPair(t *testing.T) *pair {
 
 func synchronous(servers ...*postgrestest.Server) postgres.Options {
 	o := options(fmt.Sprintf("postgres://%s@%s/%s?target_session_attrs=read-write", daemon,
-		postgrestest.Hosts(servers...), tables))
+		postgrestest.Hosts(servers...), store))
 	o.Synchronous = true
 	return o
 }
@@ -46,6 +50,7 @@ func wantSynchronous(t *testing.T, what string, err error, remedy string) {
 
 // One test: to make the servers is what takes time.
 func TestAStandbyThatStops(t *testing.T) {
+	t.Parallel()
 	p := newPair(t)
 	e := p.engine
 	lease, err := e.Take(t.Context(), "one", [16]byte{1}, time.Hour)
@@ -57,9 +62,13 @@ func TestAStandbyThatStops(t *testing.T) {
 		t.Errorf("with a standby: %q, %v", warnings, err)
 	}
 
-	t.Run("a standby that hangs leaves a commit ambiguous, and nobody sees it before the standby has it",
-		func(t *testing.T) { hangs(t, p, kept) })
+	t.Run("a commit that would not be safe is refused, with a remedy", func(t *testing.T) { unsafe(t, p, end(kept)) })
 	tip, err := e.Tip(t.Context())
+	must(t, err)
+	t.Run("of several servers the one with its standby is taken", func(t *testing.T) { several(t, p) })
+	t.Run("a standby that hangs leaves a commit ambiguous, and nobody sees it before the standby has it",
+		func(t *testing.T) { hangs(t, p, tip) })
+	tip, err = e.Tip(t.Context())
 	must(t, err)
 	t.Run("a commit whose wait was cancelled is ambiguous until the standby has it",
 		func(t *testing.T) { cancelled(t, p, tip) })
@@ -67,12 +76,71 @@ func TestAStandbyThatStops(t *testing.T) {
 	must(t, p.a.Until("postgres", "SELECT count(*) FROM pg_stat_replication", "0"))
 	tip, err = e.Tip(t.Context())
 	must(t, err)
-	t.Run("without a standby nothing is changed, and all can be read", func(t *testing.T) { without(t, p, lease, tip) })
+	t.Run("without a standby nothing is changed, and all can be read", func(t *testing.T) { without(t, p, tip) })
 	t.Run("a promoted standby that missed a commit has an earlier tip", func(t *testing.T) { missed(t, p, tip) })
 }
 
+// unsafe has settings and rights with which nobody knows whether a standby has a commit.
+func unsafe(t *testing.T, p *pair, tip stored.Tip) {
+	for setting, required := range map[string][2]bool{"off": {true, true}, "local": {true, false}} {
+		sql(t, p.a, store, fmt.Sprintf("ALTER ROLE %q SET synchronous_commit = %s", daemon, setting))
+		for i, on := range []bool{true, false} {
+			o := synchronous(p.a)
+			o.Synchronous = on
+			_, err := open(t, o).Take(t.Context(), "one", [16]byte{9}, time.Hour)
+			if what := fmt.Sprintf("%s, synchronous %t", setting, on); required[i] {
+				wantSynchronous(t, what, err, "ALTER SYSTEM SET synchronous_commit = on")
+			} else if err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+	}
+	sql(t, p.a, store, fmt.Sprintf("ALTER ROLE %q RESET synchronous_commit", daemon))
+
+	sql(t, p.a, store, "CREATE ROLE blind LOGIN; "+
+		strings.ReplaceAll(postgres.Grants("blind"), "GRANT pg_read_all_stats", "-- "))
+	o := synchronous(p.a)
+	o.URL = strings.Replace(o.URL, daemon, "blind", 1)
+	e := open(t, o)
+	wantSynchronous(t, "a role that may not see standbys", e.Commit(t.Context(), after(t, tip, "1")),
+		"GRANT pg_read_all_stats")
+
+	must(t, p.a.Set("synchronous_standby_names = 'FIRST 2 (b, c)'"))
+	must(t, p.a.Until("postgres", "SHOW synchronous_standby_names", "FIRST 2 (b, c)"))
+	wantSynchronous(t, "one of two standbys", p.engine.Commit(t.Context(), after(t, tip, "1")), "start the standby")
+	must(t, p.a.Synchronise("ANY 1 (b, c)", 1))
+	must(t, p.a.Until("postgres", "SELECT sync_state FROM pg_stat_replication", "quorum"))
+	c := after(t, tip, "in a quorum")
+	must(t, p.engine.Commit(t.Context(), c))
+	wantTip(t, p.engine, end(c))
+	must(t, p.a.Synchronise("b", 1))
+}
+
+// several begins with an old primary that nobody stopped: it takes writes, and has no standby any more.
+func several(t *testing.T, p *pair) {
+	old := server(t)
+	name := database(t, old)
+	sql(t, p.a, "postgres", fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s", name, tables))
+	must(t, p.a.Set("synchronous_standby_names = ''"))
+	must(t, p.a.Until("postgres", "SHOW synchronous_standby_names", ""))
+	o := synchronous(old, p.a)
+	o.URL = strings.Replace(o.URL, "/"+store, "/"+name, 1)
+	e := open(t, o)
+	wantSynchronous(
+		t,
+		"without any standby",
+		e.Commit(t.Context(), after(t, stored.Tip{}, "1")),
+		"synchronous_standby_names",
+	)
+	must(t, p.a.Synchronise("b", 1))
+	must(t, e.Commit(t.Context(), after(t, stored.Tip{}, "2")))
+	if got := sql(t, p.a, name, "SELECT seq FROM keyd.head"); got != "1" {
+		t.Errorf("the server with a standby has %s entries, want 1", got)
+	}
+}
+
 // hangs has the standby still connected, so that only COMMIT finds out. keyd loses its connection meanwhile.
-func hangs(t *testing.T, p *pair, before stored.Change) {
+func hangs(t *testing.T, p *pair, before stored.Tip) {
 	must(t, p.b.Pause())
 	o, waiting := synchronous(p.a), make(chan *passage, 1)
 	proxy := newProxy(t, postgrestest.Hosts(p.a))
@@ -81,7 +149,7 @@ func hangs(t *testing.T, p *pair, before stored.Change) {
 		waiting <- c
 	})
 	o.URL = proxy.url(o.URL)
-	e, c, done := open(t, o), after(t, end(before), "while the standby hangs"), make(chan error, 1)
+	e, c, done := open(t, o), after(t, before, "while the standby hangs"), make(chan error, 1)
 	go func() { done <- e.Commit(t.Context(), c) }()
 	must(t, p.a.Until("postgres", waits, "1"))
 	proxy.atCommit(nil)
@@ -89,8 +157,8 @@ func hangs(t *testing.T, p *pair, before stored.Change) {
 	wantAmbiguous(t, "a change", <-done)
 	tip := p.tip(t, e, end(c))
 	must(t, p.a.Until("postgres", "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'", "1"))
-	if _, tip, err := e.Record(t.Context(), "k"); tip != end(before) || err != nil {
-		t.Errorf("meanwhile others read the tip %+v, %v; want %+v", tip, err, end(before))
+	if _, tip, err := e.Record(t.Context(), "k"); tip != before || err != nil {
+		t.Errorf("meanwhile others read the tip %+v, %v; want %+v", tip, err, before)
 	}
 	if n := sql(t, p.a, "postgres", waits); n != "1" {
 		t.Errorf("%s commits wait for the standby still, want 1", n)
@@ -147,19 +215,21 @@ func cancelled(t *testing.T, p *pair, tip stored.Tip) {
 }
 
 // without has no standby connected.
-func without(t *testing.T, p *pair, lease stored.Lease, tip stored.Tip) {
+func without(t *testing.T, p *pair, tip stored.Tip) {
 	e, c := p.engine, after(t, tip, "without")
+	lease, err := e.Lease(t.Context())
+	must(t, err)
 	const remedy = "start the standby"
 	wantSynchronous(t, "anybody's change", e.Commit(t.Context(), c), remedy)
 	c.Epoch = &lease.Epoch
 	wantSynchronous(t, "the leader's change", e.Commit(t.Context(), c), remedy)
-	_, err := e.Renew(t.Context(), lease.Epoch, time.Hour)
+	_, err = e.Renew(t.Context(), lease.Epoch, time.Hour)
 	wantSynchronous(t, "a renewal", err, remedy)
 	_, err = e.Take(t.Context(), "one", [16]byte{2}, time.Hour)
 	wantSynchronous(t, "a lease", err, remedy)
 	wantTip(t, e, tip)
-	if entries, err := e.Entries(t.Context(), 1, 10); len(entries) != 3 || err != nil {
-		t.Errorf("read %d entries, %v; want 3", len(entries), err)
+	if entries, err := e.Entries(t.Context(), 1, 10); len(entries) != 4 || err != nil {
+		t.Errorf("read %d entries, %v; want 4", len(entries), err)
 	}
 	must(t, e.PutBlob(t.Context(), stored.Blob{Name: "host/one", Value: []byte("no standby"), Epoch: &lease.Epoch}))
 	must(t, e.Release(t.Context(), lease.Epoch))
