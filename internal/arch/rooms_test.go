@@ -32,6 +32,7 @@ var floors = map[string]int{
 	"internal/store/bolt":      3,
 	"internal/store/stored":    2,
 	"internal/store/shared":    3,
+	"internal/store/etcd":      3,
 	"internal/term":            0,
 	"internal/config":          2,
 	"internal/store/storetest": 3,
@@ -71,6 +72,7 @@ var apart = map[string][]string{
 	"softhsm-test/recordings": {"internal/emulator"},
 	"softhsm-test/demo":       {"softhsm-test", "softhsm-test/freeport", "internal/emulator", "internal/emulator/arm"},
 	"softhsm-test/measure":    nil,
+	"softhsm-test/etcdtest":   {"softhsm-test/freeport"},
 	"softhsm-test/scale": {
 		"softhsm-test", "softhsm-test/fasttime", "softhsm-test/freeport", "softhsm-test/measure", "internal/emulator",
 	},
@@ -85,6 +87,7 @@ var sole = map[string]string{
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys": "internal/vault",
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity":               "internal/vault",
 	"go.etcd.io/bbolt":          "internal/store/bolt",
+	"go.etcd.io/etcd/client/v3": "internal/store/etcd",
 	"github.com/robfig/cron/v3": "internal/schedule",
 }
 
