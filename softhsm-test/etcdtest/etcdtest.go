@@ -65,7 +65,7 @@ func Run(dir string, o Options) (*Cluster, error) {
 		return nil, err
 	}
 	for _, m := range c.Members {
-		if err := m.launch(); err != nil {
+		if err := m.Launch(); err != nil {
 			c.Close()
 			return nil, err
 		}

@@ -27,8 +27,8 @@ type Member struct {
 	ended chan struct{} // closed when the process is gone
 }
 
-// launch starts the process, and does not wait until it answers.
-func (m *Member) launch() error {
+// Launch starts the process, with what it has on its disk, and does not wait until it answers.
+func (m *Member) Launch() error {
 	etcd, err := exec.LookPath("etcd")
 	if err != nil {
 		return fmt.Errorf("etcd is not installed: run make deps (%w)", err)
@@ -86,9 +86,9 @@ func (m *Member) Healthy() bool {
 	return strings.Contains(string(body), `"health":"true"`)
 }
 
-// Start runs the member again, with what it has on its disk, and waits until it is healthy.
+// Start launches the member again, and waits until it is healthy.
 func (m *Member) Start() error {
-	if err := m.launch(); err != nil {
+	if err := m.Launch(); err != nil {
 		return err
 	}
 	return m.ready()

@@ -82,7 +82,7 @@ func among(list []error, err error) bool {
 // read asks a question, and again at another member while there is no answer. The first answers must come quickly, so
 // that a member that hangs does not use up the patience.
 func (e *Engine) read(ctx context.Context, doing string, ask func(context.Context) error) error {
-	whole, cancel := context.WithTimeout(ctx, patience)
+	whole, cancel := context.WithTimeout(ctx, e.cfg.patience)
 	defer cancel()
 	for wait := glance; ; wait *= 2 {
 		t := &trip{}
@@ -100,7 +100,7 @@ func (e *Engine) read(ctx context.Context, doing string, ask func(context.Contex
 
 // write asks once, and again only after an answer that says that nothing happened.
 func (e *Engine) write(ctx context.Context, doing string, ask func(context.Context) error) error {
-	whole, cancel := context.WithTimeout(ctx, patience)
+	whole, cancel := context.WithTimeout(ctx, e.cfg.patience)
 	defer cancel()
 	for {
 		if err := ctx.Err(); err != nil {

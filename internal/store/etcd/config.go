@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 )
@@ -29,7 +30,9 @@ type Config struct {
 	CAFile          string // whom keyd believes; "": the system's authorities
 	Quota           int64  // of etcd's database, in bytes, where etcd does not tell; 0: DefaultQuota
 
-	dial []grpc.DialOption // a test's
+	// A test's.
+	dial     []grpc.DialOption
+	patience time.Duration // 0: as patience says
 }
 
 // inner are the first names of keyd's keys under a prefix. No prefix may have one of them as a part: then no store

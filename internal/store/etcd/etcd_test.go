@@ -95,3 +95,5 @@ func TestAStoreIsMadeOnceAndOpenedOnlyThen(t *testing.T) {
 		}
 	}
 }
+
+func contains(err error, text string) bool { return err != nil && strings.Contains(err.Error(), text) }

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,7 +31,6 @@ const (
 type Engine struct {
 	cfg    Config
 	client *clientv3.Client
-	quota  int64
 	page   int // entries that are read at once
 }
 
@@ -73,12 +73,10 @@ func dial(ctx context.Context, c Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{cfg: c, quota: c.Quota, page: 500}
-	if e.quota == 0 {
-		e.quota = DefaultQuota
-	}
+	c.Quota, c.patience = cmp.Or(c.Quota, DefaultQuota), cmp.Or(c.patience, patience)
+	e := &Engine{cfg: c, page: 500}
 	e.client, err = clientv3.New(clientv3.Config{
-		Endpoints: c.Endpoints, TLS: secure, Username: c.User, Password: password, DialTimeout: patience,
+		Endpoints: c.Endpoints, TLS: secure, Username: c.User, Password: password, DialTimeout: c.patience,
 		DialKeepAliveTime: pingEvery, DialKeepAliveTimeout: pingWait, PermitWithoutStream: true,
 		// The client asks once: it would hide that an earlier attempt may have happened. See write.
 		MaxUnaryRetries: 1,

@@ -48,7 +48,8 @@ func (e *Engine) members(ctx context.Context) []member {
 				m.host = u.Host
 			}
 			t := &trip{}
-			one, cancel := context.WithTimeout(context.WithValue(ctx, tripKey{}, t), 2*glance)
+			one, cancel := context.WithTimeout(context.WithValue(ctx, tripKey{}, t),
+				min(2*glance, e.cfg.patience))
 			defer cancel()
 			if m.status, m.err = e.client.Status(one, endpoint); m.err != nil {
 				m.err = t.why(ctx, m.err)

@@ -25,10 +25,10 @@ func (e *Engine) Warnings(ctx context.Context) ([]string, error) {
 	}
 	for _, ask := range []func(context.Context) ([]string, error){e.alarms, e.history, e.rights} {
 		found, err := ask(ctx)
-		if err != nil {
-			return all, err
+		if err != nil && len(all) == 0 {
+			return nil, err
 		}
-		all = append(all, found...)
+		all = append(all, found...) // what a member lacks is why etcd does not answer
 	}
 	return all, nil
 }
@@ -51,16 +51,20 @@ func (e *Engine) ofMember(m member) (found []string) {
 	if m.status.IsLearner {
 		add("it is a learner, which takes no writes: take it out of the endpoints until it is promoted")
 	}
-	quota := e.quota
-	if m.status.DbSizeQuota > 0 { // from etcd 3.6 on
-		quota = m.status.DbSizeQuota
-	}
-	if m.status.DbSize*2 >= quota {
+	if quota := e.quotaOf(m); m.status.DbSize*2 >= quota {
 		add("its database has %d of %d MiB, of which %d are in use: etcd takes no more writes when it is full. Compact "+
 			"it (--auto-compaction-retention) and defragment it (etcdctl defrag), or raise --quota-backend-bytes",
 			m.status.DbSize>>20, quota>>20, m.status.DbSizeInUse>>20)
 	}
 	return found
+}
+
+// quotaOf is the size at which a member takes no more writes.
+func (e *Engine) quotaOf(m member) int64 {
+	if m.status.DbSizeQuota > 0 { // from etcd 3.6 on
+		return m.status.DbSizeQuota
+	}
+	return e.cfg.Quota
 }
 
 // alarms says which alarms etcd itself has raised.
