@@ -66,9 +66,7 @@ var refused = []error{
 }
 
 // passing are those of them that another try, perhaps at another member, may not get.
-var passing = []error{
-	rpctypes.ErrTooManyRequests, rpctypes.ErrNoLeader, rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthOldRevision,
-}
+var passing = append([]error{rpctypes.ErrTooManyRequests, rpctypes.ErrNoLeader}, signedOut...)
 
 func among(list []error, err error) bool {
 	for _, one := range list {
@@ -85,14 +83,14 @@ func (e *Engine) read(ctx context.Context, doing string, ask func(context.Contex
 	whole, cancel := context.WithTimeout(ctx, e.cfg.patience)
 	defer cancel()
 	for wait := glance; ; wait *= 2 {
-		t := &trip{}
+		t, token := &trip{}, e.session.token.Load()
 		one, cancel := context.WithTimeout(context.WithValue(clientv3.WithRequireLeader(whole), tripKey{}, t), wait)
 		err := ask(one)
 		cancel()
 		if err == nil {
 			return nil
 		}
-		if !unanswered(err) && !among(passing, err) || !pause(whole, wait/20) {
+		if !unanswered(err) && !among(passing, err) || !e.ready(whole, wait/10, &err, token) {
 			return e.failed(doing, explained(e, t.why(ctx, err)), false)
 		}
 	}
@@ -106,20 +104,30 @@ func (e *Engine) write(ctx context.Context, doing string, ask func(context.Conte
 		if err := ctx.Err(); err != nil {
 			return e.failed(doing, err, false)
 		}
-		t := &trip{}
+		t, token := &trip{}, e.session.token.Load()
 		err := ask(context.WithValue(clientv3.WithRequireLeader(whole), tripKey{}, t))
 		if err == nil {
 			return nil
 		}
 		certain := !t.left.Load() || among(refused, err)
-		if !certain || !among(passing, err) || !pause(whole, glance/20) {
+		if !certain || !among(passing, err) || !e.ready(whole, glance/10, &err, token) {
 			return e.failed(doing, explained(e, t.why(ctx, err)), !certain)
 		}
 	}
 }
 
-// pause waits; false if the context ended.
-func pause(ctx context.Context, d time.Duration) bool {
+// ready sees to it that another try may go better: it signs in, if that is what was asked for, and waits a moment. It
+// replaces the error if that is impossible.
+func (e *Engine) ready(ctx context.Context, d time.Duration, why *error, token *string) bool {
+	if among(signedOut, *why) {
+		err := e.signIn(ctx, token)
+		if err != nil {
+			*why = err
+		}
+		if err != nil && !unanswered(err) || e.cfg.User == "" && errors.Is(*why, rpctypes.ErrUserEmpty) {
+			return false
+		}
+	}
 	select {
 	case <-ctx.Done():
 		return false

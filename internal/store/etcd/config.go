@@ -72,7 +72,7 @@ func checkPrefix(prefix string) error {
 	if len(prefix) < 3 || prefix[0] != '/' || prefix[len(prefix)-1] != '/' {
 		return fmt.Errorf("etcd: prefix %q: it begins and ends with /, such as /keyd/hq-1/", prefix)
 	}
-	for _, part := range strings.Split(strings.Trim(prefix, "/"), "/") {
+	for _, part := range strings.Split(prefix[1:len(prefix)-1], "/") {
 		if part == "" || slices.Contains(inner, part) {
 			return fmt.Errorf("etcd: prefix %q: no part of it may be empty or one of %s", prefix,
 				strings.Join(inner, ", "))

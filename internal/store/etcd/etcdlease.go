@@ -45,7 +45,7 @@ func (e *Engine) putLease(g granted) clientv3.Op {
 
 // revoke ends a lease that nobody holds. It would also end by itself.
 func (e *Engine) revoke(ctx context.Context, id clientv3.LeaseID) {
-	ctx, cancel := context.WithTimeout(ctx, glance)
+	ctx, cancel := context.WithTimeout(ctx, 2*glance)
 	defer cancel()
 	_, _ = e.client.Revoke(ctx, id)
 }
@@ -69,7 +69,7 @@ func (e *Engine) keepAlive(ctx context.Context, id clientv3.LeaseID) (left time.
 			return rpctypes.ErrLeaseNotFound
 		}
 		left = time.Duration(r.TTL) * time.Second
-		return errors.Join(stream.CloseSend())
+		return stream.CloseSend()
 	})
 	return left, err
 }

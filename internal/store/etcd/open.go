@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"github.com/keyd-project/keyd/internal/store/stored"
 )
@@ -22,16 +23,21 @@ const (
 	// that etcd's own answer comes first.
 	patience = 8 * time.Second
 	// glance is how long keyd waits for the first answer to a question that it may ask again, at another member.
-	glance = time.Second
+	glance = 500 * time.Millisecond
 	// etcd closes a connection that is pinged more often than every 5 s.
 	pingEvery, pingWait = 6 * time.Second, 3 * time.Second
 )
 
+// reconnect has keyd find a member again soon after it is back. gRPC itself would wait up to two minutes.
+var reconnect = grpc.ConnectParams{MinConnectTimeout: 3 * time.Second, Backoff: backoff.Config{
+	BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second}}
+
 // Engine is a store's engine on etcd. See stored.Engine.
 type Engine struct {
-	cfg    Config
-	client *clientv3.Client
-	page   int // entries that are read at once
+	cfg     Config
+	client  *clientv3.Client
+	session *session
+	page    int // entries that are read at once
 }
 
 // Open opens the store that Init made. At least one member must answer, and none that answers may be too old.
@@ -69,22 +75,25 @@ func dial(ctx context.Context, c Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	password, err := c.password()
-	if err != nil {
-		return nil, err
-	}
 	c.Quota, c.patience = cmp.Or(c.Quota, DefaultQuota), cmp.Or(c.patience, patience)
-	e := &Engine{cfg: c, page: 500}
+	e := &Engine{cfg: c, session: &session{}, page: 500}
 	e.client, err = clientv3.New(clientv3.Config{
-		Endpoints: c.Endpoints, TLS: secure, Username: c.User, Password: password, DialTimeout: c.patience,
+		Endpoints: c.Endpoints, TLS: secure, DialTimeout: c.patience,
 		DialKeepAliveTime: pingEvery, DialKeepAliveTimeout: pingWait, PermitWithoutStream: true,
 		// The client asks once: it would hide that an earlier attempt may have happened. See write.
 		MaxUnaryRetries: 1,
 		Logger:          zap.NewNop(),
-		DialOptions:     append([]grpc.DialOption{grpc.WithStatsHandler(departures{})}, c.dial...),
+		DialOptions: append([]grpc.DialOption{
+			grpc.WithStatsHandler(departures{}), grpc.WithConnectParams(reconnect),
+			grpc.WithPerRPCCredentials(e.session),
+		}, c.dial...),
 	})
 	if err != nil {
 		return nil, e.failed("connect", explained(e, err), false)
+	}
+	signIn := func(ctx context.Context) error { return e.signIn(ctx, nil) }
+	if err := e.read(ctx, "sign in", signIn); err != nil {
+		return nil, errors.Join(err, e.Close())
 	}
 	if err := e.checkVersions(ctx); err != nil {
 		return nil, errors.Join(err, e.Close())

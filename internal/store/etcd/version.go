@@ -49,7 +49,7 @@ func (e *Engine) members(ctx context.Context) []member {
 			}
 			t := &trip{}
 			one, cancel := context.WithTimeout(context.WithValue(ctx, tripKey{}, t),
-				min(2*glance, e.cfg.patience))
+				min(4*glance, e.cfg.patience))
 			defer cancel()
 			if m.status, m.err = e.client.Status(one, endpoint); m.err != nil {
 				m.err = t.why(ctx, m.err)

@@ -10,6 +10,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
 )
 
 // longHistory is the number of revisions that etcd keeps at most where somebody compacts it.
@@ -20,17 +21,27 @@ func (e *Engine) Warnings(ctx context.Context) ([]string, error) {
 	members := e.members(ctx)
 	slices.SortFunc(members, func(a, b member) int { return cmp.Compare(a.host, b.host) })
 	var all []string
+	led := false
 	for _, m := range members {
 		all = append(all, e.ofMember(m)...)
+		led = led || m.err == nil && m.status.Leader != 0
 	}
-	for _, ask := range []func(context.Context) ([]string, error){e.alarms, e.history, e.rights} {
-		found, err := ask(ctx)
-		if err != nil && len(all) == 0 {
-			return nil, err
-		}
-		all = append(all, found...) // what a member lacks is why etcd does not answer
+	if !led {
+		return all, nil // there is nobody to ask
 	}
-	return all, nil
+	asks := []func(context.Context) ([]string, error){e.alarms, e.history, e.rights}
+	found := make([][]string, len(asks))
+	var group errgroup.Group
+	for i, ask := range asks {
+		group.Go(func() (err error) {
+			found[i], err = ask(ctx)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil && len(all) == 0 {
+		return nil, err // otherwise what a member lacks is why there was no answer
+	}
+	return append(all, slices.Concat(found...)...), nil
 }
 
 // ofMember says what is wrong with one member.
