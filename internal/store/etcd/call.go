@@ -62,11 +62,14 @@ func (t *trip) why(ctx context.Context, err error) error {
 var refused = []error{
 	rpctypes.ErrRequestTooLarge, rpctypes.ErrTooManyOps, rpctypes.ErrDuplicateKey, rpctypes.ErrTooManyRequests,
 	rpctypes.ErrNoLeader, rpctypes.ErrPermissionDenied, rpctypes.ErrAuthFailed, rpctypes.ErrUserEmpty,
-	rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthOldRevision, rpctypes.ErrLeaseNotFound,
+	rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthOldRevision, rpctypes.ErrLeaseNotFound, learner,
 }
 
+// learner is the answer of a member that may not vote yet.
+var learner = rpctypes.Error(rpctypes.ErrGRPCNotSupportedForLearner)
+
 // passing are those of them that another try, perhaps at another member, may not get.
-var passing = append([]error{rpctypes.ErrTooManyRequests, rpctypes.ErrNoLeader}, signedOut...)
+var passing = append([]error{rpctypes.ErrTooManyRequests, rpctypes.ErrNoLeader, learner}, signedOut...)
 
 func among(list []error, err error) bool {
 	for _, one := range list {

@@ -86,6 +86,7 @@ func dial(ctx context.Context, c Config) (*Engine, error) {
 		DialOptions: append([]grpc.DialOption{
 			grpc.WithStatsHandler(departures{}), grpc.WithConnectParams(reconnect),
 			grpc.WithPerRPCCredentials(e.session),
+			grpc.WithNoProxy(), // a proxy in the environment is for Azure
 		}, c.dial...),
 	})
 	if err != nil {
@@ -95,7 +96,7 @@ func dial(ctx context.Context, c Config) (*Engine, error) {
 	if err := e.read(ctx, "sign in", signIn); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
-	if err := e.checkVersions(ctx); err != nil {
+	if err := e.checkMembers(ctx); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
 	return e, nil

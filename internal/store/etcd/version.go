@@ -64,18 +64,38 @@ func (e *Engine) members(ctx context.Context) []member {
 	return members
 }
 
-// checkVersions refuses a member that is too old. One that does not answer is asked again by Warnings.
-func (e *Engine) checkVersions(ctx context.Context) error {
+// checkMembers refuses a member that is too old or of another etcd. One that does not answer is asked again by Warnings.
+func (e *Engine) checkMembers(ctx context.Context) error {
+	const doing = "open the store"
+	members := e.members(ctx)
 	var silent []error
-	for _, m := range e.members(ctx) {
+	for _, m := range members {
 		if m.err != nil {
 			silent = append(silent, fmt.Errorf("%s: %w", m.host, m.err))
 		} else if err := tooOld(m.status.Version); err != nil {
-			return e.failed("open the store", fmt.Errorf("%s: %w", m.host, err), false)
+			return e.failed(doing, fmt.Errorf("%s: %w", m.host, err), false)
 		}
 	}
-	if len(silent) == len(e.cfg.Endpoints) {
-		return e.failed("open the store", errors.Join(silent...), false)
+	if len(silent) == len(members) {
+		return e.failed(doing, errors.Join(silent...), false)
+	}
+	if err := oneCluster(members); err != nil {
+		return e.failed(doing, err, false)
+	}
+	return nil
+}
+
+// oneCluster refuses endpoints of several clusters: keyd would write now to one and now to another.
+func oneCluster(members []member) error {
+	var first *member
+	for _, m := range members {
+		switch {
+		case m.err != nil:
+		case first == nil:
+			first = &m
+		case m.status.Header.ClusterId != first.status.Header.ClusterId:
+			return fmt.Errorf("%s and %s are members of different clusters: name those of one", first.host, m.host)
+		}
 	}
 	return nil
 }

@@ -21,6 +21,9 @@ func (e *Engine) Warnings(ctx context.Context) ([]string, error) {
 	members := e.members(ctx)
 	slices.SortFunc(members, func(a, b member) int { return cmp.Compare(a.host, b.host) })
 	var all []string
+	if err := oneCluster(members); err != nil {
+		all = append(all, "etcd: "+err.Error())
+	}
 	led := false
 	for _, m := range members {
 		all = append(all, e.ofMember(m)...)
