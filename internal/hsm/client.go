@@ -165,18 +165,17 @@ func (c *Client) call(
 func (c *Client) exchange(
 	ctx context.Context, req request, unsure key.Class, take func([]byte) error,
 ) (*wireError, error) {
-	deadline, _ := ctx.Deadline()
-	req.TimeoutMS = milliseconds(time.Until(deadline))
-	frame, err := req.encode()
-	if err != nil {
-		return nil, refused(BadRequest, "encode HSM call %s: %w", req.Method, err)
-	}
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, newError(Connection, key.Retry, "HSM call %s was not sent: %w", req.Method, err)
 		}
 		l, idle, err := c.connect(ctx)
 		if err != nil {
+			return nil, err
+		}
+		frame, err := req.due(ctx)
+		if err != nil {
+			c.putIdle(l) // nothing was written to it
 			return nil, err
 		}
 		refusal, err := l.exchange(ctx, frame, take)

@@ -60,6 +60,16 @@ func (r *Record) Enabled(attempt key.ID, version string) error {
 	return nil
 }
 
+// AskedToEnable is when an operator asked to enable a version; zero: nobody did.
+func (r *Record) AskedToEnable(attempt key.ID, version string) time.Time {
+	for _, e := range r.Enabling {
+		if e.Attempt == attempt && e.Version == version {
+			return e.At
+		}
+	}
+	return time.Time{}
+}
+
 // AbortEnabling records that a version was not enabled, as far as anybody can tell.
 func (r *Record) AbortEnabling(attempt key.ID, version string) error {
 	asked := func(x Enabling) bool { return x.Attempt == attempt && x.Version == version }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/killpoint"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 )
 
@@ -29,9 +30,9 @@ func (r *Rotator) disable(ctx context.Context, a act) (record.Record, error) {
 	if err := r.seal(ctx); err != nil {
 		return a.rec, err
 	}
-	now := r.now()
+	begun := r.instant()
 	if err := a.rec.BeginDisable(a.step.Attempt, a.step.Version,
-		record.Moment{Here: now, There: a.in().Clock(now)}); err != nil {
+		record.Moment{Here: begun.Wall, There: a.in().Clock(begun.Wall)}); err != nil {
 		return a.rec, err
 	}
 	evidence := withFields(a.userFields(), map[string]string{
@@ -42,7 +43,9 @@ func (r *Rotator) disable(ctx context.Context, a act) (record.Record, error) {
 		return a.rec, err
 	}
 	killpoint.At("disable-before")
-	if err := c.Disable(ctx, a.policy.Key, a.step.Version); err != nil {
+	err = r.effect(ctx, "the disabling of version "+a.step.Version, begun, plan.StepTimeout,
+		func(ctx context.Context) error { return c.Disable(ctx, a.policy.Key, a.step.Version) })
+	if err != nil {
 		return a.rec, err
 	}
 	killpoint.At("disable-after")

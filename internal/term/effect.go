@@ -34,8 +34,8 @@ func (e *LateError) Error() string {
 	if e.Err != nil {
 		return fmt.Sprintf("keyd did not begin %s: it is not certain that this daemon still leads: %v", e.What, e.Err)
 	}
-	return fmt.Sprintf("keyd did not begin %s: its deadline was over %s ago, because this process or the host stood "+
-		"still, or its clock was set", e.What, e.Late.Round(time.Millisecond))
+	return fmt.Sprintf("keyd did not begin %s: its deadline was over for %s, because it waited too long, the process "+
+		"or the host stood still, or a clock was set", e.What, e.Late.Round(time.Millisecond))
 }
 
 // Unwrap returns why this daemon may no longer lead.
