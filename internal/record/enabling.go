@@ -37,6 +37,9 @@ func (r *Record) AskEnable(e Enabling) (hadConsent bool, err error) {
 	}
 	r.Enabling = slices.DeleteFunc(r.Enabling, func(x Enabling) bool { return x.Version == e.Version })
 	r.Enabling = append(r.Enabling, e)
+	if at.State == key.Superseded && at.Disables == e.Version {
+		at.Disables = ""
+	}
 	return r.EndConsent(), nil
 }
 

@@ -3,6 +3,7 @@ package rotate
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/chain"
@@ -78,6 +79,22 @@ func (r *Rotator) disabled(ctx context.Context, a act, enabled []string) (record
 	return r.save(ctx, a.rec, chain.Disabled,
 		placementFields(&a.rec, a.step.Attempt, map[string]string{"version": a.step.Version,
 			"still_enabled": spaced(left)}))
+}
+
+// disableLate records that a disabling which keyd had given up happened all the same, and asks for its undoing.
+func (r *Rotator) disableLate(ctx context.Context, a act) (record.Record, error) {
+	had, err := a.rec.CameLate(a.step.Attempt, record.Enabling{Attempt: a.step.Attempt, Version: a.step.Version,
+		At: r.now(), By: "keyd", Reason: a.step.Why})
+	if err != nil {
+		return a.rec, err
+	}
+	fields := placementFields(&a.rec, a.step.Attempt, map[string]string{"version": a.step.Version, "why": a.step.Why})
+	entries := []chain.Entry{{Event: chain.DisabledLate, Actor: "keyd", Fields: fields},
+		{Event: chain.EnableIntended, Actor: "keyd", Fields: maps.Clone(fields)}}
+	if had {
+		entries = append(entries, consentEnded("keyd", a.step.Why))
+	}
+	return r.saveAll(ctx, a.rec, entries)
 }
 
 // disableAborted records that a disabling did not happen.
