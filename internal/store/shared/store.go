@@ -139,7 +139,7 @@ type SealedError struct {
 }
 
 func (e *SealedError) Error() string {
-	return fmt.Sprintf("%s takes no changes: %v: configure this host for the place that it was moved to", e.Engine, e.Err)
+	return fmt.Sprintf("%s: %v: configure this host for the place that it was moved to", e.Engine, e.Err)
 }
 
 func (e *SealedError) Unwrap() error { return e.Err }
