@@ -37,6 +37,7 @@ type Engine struct {
 	cfg     Config
 	client  *clientv3.Client
 	session *session
+	doubt   *doubt
 	page    int   // entries that are read at once
 	history int64 // revisions that etcd may keep before Warnings says so
 }
@@ -77,7 +78,7 @@ func dial(ctx context.Context, c Config) (*Engine, error) {
 		return nil, err
 	}
 	c.Quota, c.patience = cmp.Or(c.Quota, DefaultQuota), cmp.Or(c.patience, patience)
-	e := &Engine{cfg: c, session: &session{}, page: 500, history: longHistory}
+	e := &Engine{cfg: c, session: &session{}, doubt: newDoubt(), page: 500, history: longHistory}
 	e.client, err = clientv3.New(clientv3.Config{
 		Endpoints: c.Endpoints, TLS: secure, DialTimeout: c.patience,
 		DialKeepAliveTime: pingEvery, DialKeepAliveTimeout: pingWait, PermitWithoutStream: true,
