@@ -123,10 +123,18 @@ type Actor struct {
 	// Login is the user who logged in to the session that the request came from, which sudo does not change. It is ""
 	// if nobody can tell, and for whoever only reads.
 	Login string
+	// Host is where the request came from; "" where the instance has one host.
+	Host string
 }
 
-// String returns text such as "uid 0 (root), login anna".
-func (a Actor) String() string { return a.user() + ", login " + cmp.Or(a.Login, "unknown") }
+// String returns text such as "uid 0 (root), login anna", or "uid 0 (root) on hq-a, login anna".
+func (a Actor) String() string {
+	on := ""
+	if a.Host != "" {
+		on = " on " + a.Host
+	}
+	return a.user() + on + ", login " + cmp.Or(a.Login, "unknown")
+}
 
 // user returns text such as "uid 1000 (anna)".
 func (a Actor) user() string {

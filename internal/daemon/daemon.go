@@ -254,6 +254,9 @@ func (d *Daemon) listen(ctx context.Context, g *errgroup.Group) error {
 	}
 	d.control = control.NewServer(d, auth, d.log, d.reg)
 	d.control.FindLogins(login.Of)
+	if d.cfg.Store.Shared() {
+		d.control.OnHost(d.cfg.Host)
+	}
 	l, err := control.Listen(d.cfg.Control.Socket, readers(d.cfg.Control.Group))
 	if err != nil {
 		return forAPerson(d.cfg, "control.socket", fmt.Errorf("open the control socket: %w", err))
