@@ -34,7 +34,7 @@ var floors = map[string]int{
 	"internal/store/shared":    3,
 	"internal/term":            0,
 	"internal/config":          2,
-	"internal/store/storetest": 2,
+	"internal/store/storetest": 3,
 	"internal/record":          1,
 	"internal/attest":          1,
 	"internal/chain":           1,
