@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net"
 	"regexp"
 	"slices"
 	"strings"
@@ -35,7 +36,11 @@ func readEtcd(s *section, instance string) *Etcd {
 	if s.has("endpoints") && len(e.Endpoints) == 0 && len(s.rep.problems) == mistakes {
 		s.rep.add(s.whereOf("endpoints"), endpointRemedy, "%s is empty", s.name("endpoints"))
 	}
-	if len(e.Endpoints) > 0 && tls < len(e.Endpoints) {
+	if tls > 0 && tls < len(e.Endpoints) {
+		s.rep.add(s.whereOf("endpoints"), "write https:// in every endpoint",
+			"%s: some are without TLS, and etcd's client does as the first one says", s.name("endpoints"))
+	}
+	if len(e.Endpoints) > 0 && tls == 0 {
 		for _, name := range []string{"certificate_file", "ca_file"} {
 			if s.has(name) {
 				s.rep.add(s.whereOf(name), "write https:// in every endpoint, or remove the field",
@@ -57,10 +62,18 @@ func together(s *section, a, b, why string) {
 
 var prefixForm = regexp.MustCompile(`^(/[0-9A-Za-z._-]+)+/?$`)
 
+// partsOfKeys are what keyd's own keys under a prefix begin with: no store may lie in another one's keys.
+var partsOfKeys = []string{"entry", "head", "record", "blob"}
+
 // parsePrefix returns a prefix that ends with a slash, so that it is not the beginning of another one.
 func parsePrefix(s string) (string, error) {
 	if !prefixForm.MatchString(s) || len(s) > 255 {
 		return "", faultf("write names after slashes, such as /keyd/hq-1/", "%q is not a prefix of keys", s)
+	}
+	for _, part := range strings.Split(s, "/") {
+		if slices.Contains(partsOfKeys, part) {
+			return "", faultf("leave that part out", "%q lies in the keys of a store: %s is one of their names", s, part)
+		}
 	}
 	return strings.TrimSuffix(s, "/") + "/", nil
 }
@@ -84,6 +97,9 @@ func parseEndpoint(text string) (string, error) {
 	host, err := hostOf(authority)
 	if err != nil {
 		return "", err
+	}
+	if _, _, err := net.SplitHostPort(authority); err != nil {
+		return "", faultf(endpointRemedy, "%q has no port", text)
 	}
 	if scheme == "http" && !isLoopback(host) {
 		return "", faultf("write https://, and ca_file for the members' CA",

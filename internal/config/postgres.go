@@ -41,8 +41,7 @@ func refusePassword(s *section) {
 
 // postgresParameters are what may stand in a URL after the question mark. The rest has a field of its own, or would
 // have keyd read files that the configuration does not name.
-var postgresParameters = []string{"target_session_attrs", "sslmode", "connect_timeout", "application_name",
-	"search_path"}
+var postgresParameters = []string{"target_session_attrs", "sslmode", "connect_timeout", "application_name"}
 
 // parsePostgresURL returns the URL as it is written. Its errors never show the URL: it may hold a password.
 func parsePostgresURL(text string) (string, error) {
@@ -109,7 +108,7 @@ func checkPostgresHosts(hosts []string, parameters url.Values) error {
 	case attrs != "read-write" && (attrs != "" || len(hosts) > 1):
 		return faultf("write ?target_session_attrs=read-write after the database", "keyd must reach the server that "+
 			"takes writes, and the URL does not say so")
-	case away && mode != "" && mode != "verify-full":
+	case mode != "" && mode != "verify-full" && (away || mode != "disable"):
 		return faultf("write sslmode=verify-full, or remove it: keyd then uses verify-full; ca_file names the CA",
 			"sslmode=%s lets somebody between here and the database pass for it", mode)
 	}

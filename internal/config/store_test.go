@@ -127,7 +127,7 @@ func TestEachMistakeAboutTheStoreIsNamed(t *testing.T) {
 			"store.postgres.url: the URL names CA certificates; write ca_file: with the path, and remove it"},
 		{"a parameter that reads files", onPostgres, "?target", "?passfile=/x&target",
 			`store.postgres.url: the URL has a parameter that keyd does not take, "passfile"; remove it; the URL may ` +
-				"have target_session_attrs, sslmode, connect_timeout, application_name, search_path"},
+				"have target_session_attrs, sslmode, connect_timeout, application_name"},
 		{"a parameter twice", onPostgres, "?target", "?sslmode=verify-full&sslmode=disable&target",
 			"store.postgres.url: the URL has sslmode twice; keep one of them"},
 		{"a bad escape", onPostgres, "?target", "?application_name=%zz&target",
@@ -167,6 +167,14 @@ func TestEachMistakeAboutTheStoreIsNamed(t *testing.T) {
 			"store.etcd.ca_file has no meaning for an endpoint without TLS; write https:// in every endpoint, or " +
 				"remove " +
 				"the field"},
+		{"an endpoint without a port", onEtcd, endpoints, `[«"https://etcd1"]`,
+			`store.etcd.endpoints: "https://etcd1" has no port; ` + endpointForm},
+		{"some endpoints without TLS", onEtcd, endpoints, `«["http://127.0.0.1:2379", "https://etcd1:2379"]`,
+			"store.etcd.endpoints: some are without TLS, and etcd's client does as the first one says; write https:// in " +
+				"every endpoint"},
+		{"a prefix in another store", onEtcd, user, "    prefix: «/keyd/record/\n",
+			`store.etcd.prefix: "/keyd/record/" lies in the keys of a store: record is one of their names; leave that ` +
+				"part out"},
 		{"a prefix", onEtcd, user, "    prefix: «keyd\n",
 			`store.etcd.prefix: "keyd" is not a prefix of keys; write names after slashes, such as /keyd/hq-1/`},
 		// The rest of the configuration under a store for several hosts.
@@ -211,7 +219,7 @@ func TestNoErrorAboutTheStoreShowsAPassword(t *testing.T) {
 
 func TestOnLoopbackAStoreNeedsNoTLS(t *testing.T) {
 	mustLoad(t, base+`store: {postgres: {url: "postgres://keyd@127.0.0.1:6432/keyd?sslmode=disable"}}`+"\nhost: a\n")
-	mustLoad(t, base+`store: {postgres: {url: "postgres://keyd@[::1]/keyd?sslmode=prefer"}}`+"\nhost: a\n")
+	mustLoad(t, base+`store: {postgres: {url: "postgres://keyd@[::1]/keyd?sslmode=disable"}}`+"\nhost: a\n")
 	mustLoad(t, base+"store: {etcd: {"+loopbackEtcd+"}}\nhost: a\n")
 }
 
