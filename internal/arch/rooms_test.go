@@ -21,6 +21,7 @@ var floors = map[string]int{
 	"internal/trouble":         4,
 	"internal/check":           4,
 	"internal/simulate":        4,
+	"internal/store/move":      4,
 	"internal/rotate":          3,
 	"internal/observe":         3,
 	"internal/consumer":        3,
