@@ -62,34 +62,34 @@ func optionalPath(name string) (string, error) {
 	return credentialPath(name)
 }
 
-// StoreFile is a file that the section store names.
-type StoreFile struct{ Field, Path string }
+// NamedFile is a file that a field names.
+type NamedFile struct{ Field, Path string }
 
 // secrets are the files that only keyd's user may read, as they are written.
-func (s Store) secrets() (files []StoreFile) {
+func (s Store) secrets() (files []NamedFile) {
 	if p := s.Postgres; p != nil && p.PasswordFile != "" {
-		files = append(files, StoreFile{"store.postgres.password_file", p.PasswordFile})
+		files = append(files, NamedFile{"store.postgres.password_file", p.PasswordFile})
 	}
 	if e := s.Etcd; e != nil && e.PasswordFile != "" {
-		files = append(files, StoreFile{"store.etcd.password_file", e.PasswordFile})
+		files = append(files, NamedFile{"store.etcd.password_file", e.PasswordFile})
 	}
 	if e := s.Etcd; e != nil && e.KeyFile != "" {
-		files = append(files, StoreFile{"store.etcd.key_file", e.KeyFile})
+		files = append(files, NamedFile{"store.etcd.key_file", e.KeyFile})
 	}
 	return files
 }
 
 // Files are all files that the section names, as they are written.
-func (s Store) Files() []StoreFile {
+func (s Store) Files() []NamedFile {
 	files := s.secrets()
 	if p := s.Postgres; p != nil && p.CAFile != "" {
-		files = append(files, StoreFile{"store.postgres.ca_file", p.CAFile})
+		files = append(files, NamedFile{"store.postgres.ca_file", p.CAFile})
 	}
 	if e := s.Etcd; e != nil && e.CAFile != "" {
-		files = append(files, StoreFile{"store.etcd.ca_file", e.CAFile})
+		files = append(files, NamedFile{"store.etcd.ca_file", e.CAFile})
 	}
 	if e := s.Etcd; e != nil && e.CertificateFile != "" {
-		files = append(files, StoreFile{"store.etcd.certificate_file", e.CertificateFile})
+		files = append(files, NamedFile{"store.etcd.certificate_file", e.CertificateFile})
 	}
 	return files
 }
