@@ -53,6 +53,8 @@ type Backend interface {
 	// Check tries everything, or what concerns the key or the vault with this name.
 	Check(ctx context.Context, name string) (status.Checked, error)
 	Reload(ctx context.Context, actor string) error
+	// AcceptStore has this host go on with a store that lacks what the host saw in it.
+	AcceptStore(ctx context.Context, actor, reason string) error
 	// Audit calls fn with each entry from number from on, oldest first; with a keyName, only entries about that key.
 	// It stops at fn's first error.
 	Audit(ctx context.Context, from uint64, keyName string, fn func(AuditEntry) error) error

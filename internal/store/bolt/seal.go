@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/store/stored"
 )
@@ -27,18 +25,9 @@ func (e *SealedError) Is(err error) bool { return err == stored.ErrSealed }
 // Class is Refused.
 func (e *SealedError) Class() key.Class { return key.Refused }
 
-// sealed is why the open file takes no changes any more; "" if it does.
-func (s *Store) sealed(ctx context.Context) (why string, err error) {
-	err = s.view(ctx, func(tx *bbolt.Tx) error {
-		why = string(tx.Bucket(bucketMeta).Get(keySealed))
-		return nil
-	})
-	return why, err
-}
-
 // refuseSealed returns a *SealedError if the open file is sealed.
 func (s *Store) refuseSealed() error {
-	why, err := s.sealed(context.Background())
+	why, err := s.Sealed(context.Background())
 	if err == nil && why != "" {
 		err = &SealedError{Path: s.path, Why: why}
 	}

@@ -9,41 +9,67 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/store/stored"
 	"github.com/keyd-project/keyd/internal/term"
 )
 
+// Source is a store that a state leaves.
+type Source interface {
+	stored.Walker
+	// Name says where it is, for people; no two stores have one name.
+	Name() string
+	// Heads are those of all records, with the end of the chain.
+	Heads(ctx context.Context) (map[string]stored.Head, stored.Tip, error)
+	// HashAt is the hash of an entry; zero for none.
+	HashAt(ctx context.Context, seq uint64) (chain.Hash, error)
+
+	Take(ctx context.Context, holder string, nonce [16]byte, ttl time.Duration) (stored.Lease, error)
+	Renew(ctx context.Context, e term.Epoch, ttl time.Duration) (stored.Lease, error)
+	Release(ctx context.Context, e term.Epoch) error
+
+	// Seal has the store refuse every change from now on, and say why; Sealed is that reason, "" for none.
+	Seal(ctx context.Context, why string) error
+	Sealed(ctx context.Context) (why string, err error)
+}
+
+// Target is a store that receives a state.
+type Target interface {
+	Source
+	// Begin has keyd refuse the store until Finish.
+	Begin(ctx context.Context) error
+	// Fill copies what from has and the store lacks, and verifies the store. Its own chain is the beginning of that of
+	// from.
+	Fill(ctx context.Context, from stored.Walker) error
+	Finish(ctx context.Context) error
+}
+
 // Done is what was moved.
 type Done struct {
-	From    string     `json:"from"`
-	To      string     `json:"to"`
-	Entries uint64     `json:"entries"`
-	Records int        `json:"records"`
-	Head    string     `json:"head"`
-	tip     stored.Tip // of the copy
+	From    string `json:"from"`
+	To      string `json:"to"`
+	Entries uint64 `json:"entries"`
+	Records int    `json:"records"`
+	Head    string `json:"head"`
 }
 
-// Order says who moves a state, and when.
+// Order says on which host somebody moves a state. Now is the time.
 type Order struct {
 	Host string
-	Now  time.Time
+	Now  func() time.Time
 }
 
-const (
-	leaseTime = time.Minute // longer than one page of a copy may take
-	mostTries = 20
-)
+// leaseTime is longer than the copy of anything that is sent at once.
+const leaseTime = time.Minute
 
-// Copy moves a state: it takes the lease on both sides, copies and verifies everything, seals the old store, copies what
-// came meanwhile, and lets keyd use the new one.
-func Copy(ctx context.Context, from Side, to Target, o Order) (Done, error) {
-	seal := fmt.Sprintf("its state was moved to %s by keyd store copy on %s at %s", to.Name(), o.Host,
-		o.Now.UTC().Format(time.RFC3339))
+// Move takes the lease on both stores, copies and verifies everything, closes the old one, copies what came meanwhile,
+// and lets keyd use the new one.
+func Move(ctx context.Context, from Source, to Target, o Order) (Done, error) {
 	resumed, err := usable(ctx, from, to)
 	if err != nil {
 		return Done{}, err
 	}
-	m := &mover{from: from, to: to}
+	m := &mover{from: from, to: to, now: o.Now}
 	if err := m.take(ctx, "keyd store copy on "+o.Host, !resumed); err != nil {
 		return Done{}, err
 	}
@@ -51,14 +77,16 @@ func Copy(ctx context.Context, from Side, to Target, o Order) (Done, error) {
 	if err := to.Begin(ctx); err != nil {
 		return Done{}, err
 	}
-	if err := m.copyAll(ctx); err != nil {
+	if err := m.fill(ctx); err != nil {
 		return Done{}, err
 	}
 	if !resumed {
-		if err := from.Seal(ctx, seal); err != nil {
+		why := fmt.Sprintf("its state was moved to %s by keyd store copy on %s at %s", to.Name(), o.Host,
+			o.Now().UTC().Format(time.RFC3339))
+		if err := from.Seal(ctx, why); err != nil {
 			return Done{}, fmt.Errorf("close %s: %w", from.Name(), err)
 		}
-		if err := m.copyAll(ctx); err != nil {
+		if err := m.fill(ctx); err != nil {
 			return Done{}, err
 		}
 	}
@@ -70,8 +98,8 @@ func Copy(ctx context.Context, from Side, to Target, o Order) (Done, error) {
 	return done, to.Finish(ctx)
 }
 
-// usable refuses what cannot be copied into the other. resumed: the old store was closed for this very copy.
-func usable(ctx context.Context, from, to Side) (resumed bool, err error) {
+// usable refuses what cannot be moved to the other. resumed: the old store was closed for this very move.
+func usable(ctx context.Context, from, to Source) (resumed bool, err error) {
 	if from.Name() == to.Name() {
 		return false, fmt.Errorf("both configurations have the state in one place, %s: name two", from.Name())
 	}
@@ -89,69 +117,76 @@ func usable(ctx context.Context, from, to Side) (resumed bool, err error) {
 	if why != "" && !resumed {
 		return false, fmt.Errorf("%s takes no changes any more: %s. Copy from there", from.Name(), why)
 	}
-	tip, err := from.Tip(ctx)
+	_, end, err := from.Heads(ctx)
+	if err == nil && end.Seq == 0 {
+		err = fmt.Errorf("%s has nothing in it", from.Name())
+	}
 	if err != nil {
 		return false, err
-	}
-	if tip.Seq == 0 {
-		return false, fmt.Errorf("%s has nothing in it", from.Name())
 	}
 	return resumed, continues(ctx, from, to)
 }
 
 // continues refuses a target with a chain of its own.
-func continues(ctx context.Context, from, to Side) error {
-	had, err := to.Tip(ctx)
+func continues(ctx context.Context, from, to Source) error {
+	_, had, err := to.Heads(ctx)
 	if err != nil || had.Seq == 0 {
 		return err
 	}
-	there, err := from.Entries(ctx, had.Seq, 1)
-	if err != nil {
-		return err
+	hash, err := from.HashAt(ctx, had.Seq)
+	if err == nil && hash != had.Hash {
+		err = fmt.Errorf("%s has audit entries that %s does not have, the last one %d: nothing was changed. Copy into an "+
+			"empty store; if the copy was whole before, keyd may run there", to.Name(), from.Name(), had.Seq)
 	}
-	if len(there) == 0 || there[0].Seq != had.Seq || there[0].Hash != had.Hash {
-		return fmt.Errorf("%s has audit entries that %s does not have, the last one %d: nothing was changed. Copy "+
-			"into "+
-			"an empty store; if the copy was whole before, keyd may run there", to.Name(), from.Name(), had.Seq)
-	}
-	return nil
+	return err
 }
 
-// mover is one copy under way.
+// mover is one move under way.
 type mover struct {
-	from Side
+	from Source
 	to   Target
-	held []lease
+	now  func() time.Time
+
+	held    []lease
+	renewed time.Time
 }
 
 type lease struct {
-	on    Side
+	on    Source
 	epoch term.Epoch
+	to    bool // of the new store
 }
 
 // take takes the lease on the new store, and on the old one unless it is closed.
 func (m *mover) take(ctx context.Context, holder string, both bool) error {
-	sides := []Side{m.to}
+	sides := []lease{{on: m.to, to: true}}
 	if both {
-		sides = []Side{m.from, m.to}
+		sides = append([]lease{{on: m.from}}, sides...)
 	}
 	for _, side := range sides {
 		var nonce [16]byte
 		_, _ = rand.Read(nonce[:]) // it never fails
-		l, err := side.Take(ctx, holder, nonce, leaseTime)
+		l, err := side.on.Take(ctx, holder, nonce, leaseTime)
 		if err != nil {
 			m.release(ctx)
-			return fmt.Errorf("take the lease on %s: %w; run systemctl stop keyd on every host first", side.Name(), err)
+			return fmt.Errorf("take the lease on %s: %w; run systemctl stop keyd on every host first", side.on.Name(), err)
 		}
-		m.held = append(m.held, lease{side, l.Epoch})
+		side.epoch = l.Epoch
+		m.held = append(m.held, side)
 	}
+	m.renewed = m.now()
 	return nil
 }
 
+// renew keeps the leases, now and then.
 func (m *mover) renew(ctx context.Context) error {
+	if now := m.now(); now.Sub(m.renewed) < leaseTime/4 {
+		return nil
+	}
+	m.renewed = m.now()
 	for _, l := range m.held {
 		if _, err := l.on.Renew(ctx, l.epoch, leaseTime); err != nil && !errors.Is(err, stored.ErrSealed) {
-			return fmt.Errorf("keep the lease on %s: %w", l.on.Name(), err)
+			return fmt.Errorf("keep the lease on %s: %w; run the copy again", l.on.Name(), err)
 		}
 	}
 	return nil
@@ -165,61 +200,37 @@ func (m *mover) release(ctx context.Context) {
 	m.held = nil
 }
 
-// epoch is that of the lease on the new store; nil for a copy that needs none.
-func (m *mover) epoch() *term.Epoch {
+// fill copies what the new store lacks, under its lease.
+func (m *mover) fill(ctx context.Context) error {
 	for _, l := range m.held {
-		if l.on == Side(m.to) {
-			return &l.epoch
+		if l.to {
+			ctx = term.With(ctx, l.epoch)
 		}
+	}
+	if err := m.to.Fill(ctx, walked{m}); err != nil {
+		return fmt.Errorf("copy from %s to %s: %w", m.from.Name(), m.to.Name(), err)
 	}
 	return nil
 }
 
-// copyAll copies until nothing is missing, and verifies it.
-func (m *mover) copyAll(ctx context.Context) error {
-	for range mostTries {
-		missing, err := m.pass(ctx)
-		if err != nil {
-			return fmt.Errorf("copy from %s to %s: %w", m.from.Name(), m.to.Name(), err)
-		}
-		if missing > 0 {
-			continue
-		}
-		if err := m.ledgers(ctx); err != nil {
-			return fmt.Errorf("copy from %s to %s: %w", m.from.Name(), m.to.Name(), err)
-		}
-		report, err := verify(ctx, m.to, m.renew)
-		if err == nil && !report.Consistent() {
-			err = fmt.Errorf("the copy in %s is %s", m.to.Name(), report)
-		}
-		return err
-	}
-	return fmt.Errorf("%s changes faster than it can be copied: run systemctl stop keyd on every host, and try again",
-		m.from.Name())
+// walked is the old store; to walk through it keeps the leases.
+type walked struct{ m *mover }
+
+func (w walked) Walk(ctx context.Context, v stored.Visitor) error {
+	return w.m.from.Walk(ctx, visitor{ctx, v, w.m})
 }
 
-// ledgers copies those that differ.
-func (m *mover) ledgers(ctx context.Context) error {
-	all, err := m.from.Ledgers(ctx)
-	if err != nil {
-		return err
-	}
-	there, err := m.to.Ledgers(ctx)
-	if err != nil {
-		return err
-	}
-	for name, value := range all {
-		if string(there[name]) == string(value) {
-			continue
-		}
-		if err := m.to.PutLedger(ctx, name, value); err != nil {
-			return err
-		}
-	}
-	return nil
+type visitor struct {
+	ctx context.Context
+	stored.Visitor
+	m *mover
 }
 
-// compare requires that both sides have the same chain and the same records.
+func (v visitor) Entry(l chain.Linked) error {
+	return errors.Join(v.m.renew(v.ctx), v.Visitor.Entry(l))
+}
+
+// compare requires that both stores have the same chain and the same records.
 func (m *mover) compare(ctx context.Context) (Done, error) {
 	was, end, err := m.from.Heads(ctx)
 	if err != nil {
