@@ -94,6 +94,7 @@ const (
 	ConfigReloaded   Event = "configuration reloaded"
 	ConfigChanged    Event = "configuration changed" // about one key, one vault (by its URL) or keyd itself, by value
 	BackupTaken      Event = "backup taken"
+	StoreAccepted    Event = "store accepted" // by root, although it lacks what this host had seen
 	CheckpointSigned Event = "checkpoint signed"
 	PairsFound       Event = "pairs found"                 // in the HSM, when the chain began
 	BreakAccepted    Event = "break of the chain accepted" // by root, on the HSM side

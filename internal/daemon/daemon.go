@@ -131,7 +131,7 @@ func build(o Options, file *config.Config) (*Daemon, error) {
 	d.usersShown = newUsersMetrics(d.reg, d.started, d.vaultNames)
 	d.vaultSeen = vault.NewMetrics(d.reg)
 	d.limits = vault.NewLimits()
-	if d.store, err = openStore(file.StateDir, d.reg); err != nil {
+	if d.store, err = openStore(context.Background(), file, d.reg); err != nil {
 		return nil, forAPerson(file, "state_dir", err)
 	}
 	if err := d.begin(file); err != nil {

@@ -14,7 +14,6 @@ import (
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/ownership"
 	"github.com/keyd-project/keyd/internal/store/etcd"
-	"github.com/keyd-project/keyd/internal/store/move"
 	"github.com/keyd-project/keyd/internal/store/postgres"
 	"github.com/keyd-project/keyd/internal/store/stored"
 )
@@ -25,7 +24,7 @@ const instanceBlob = "instance"
 // openEngine opens the store for several hosts that a configuration names. Errors: config.Problems about its files;
 // those of the engine.
 func openEngine(ctx context.Context, cfg *config.Config) (stored.Engine, error) {
-	if err := checkNamedFiles(cfg); err != nil {
+	if err := checkStoreFiles(cfg); err != nil {
 		return nil, err
 	}
 	switch s := cfg.Store; {
@@ -59,7 +58,7 @@ func openOwn(ctx context.Context, cfg *config.Config) (stored.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(checkInstance(ctx, e, cfg.Instance), move.Unfinished(ctx, e)); err != nil {
+	if err := errors.Join(checkInstance(ctx, e, cfg.Instance), checkWhole(ctx, e)); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
 	return e, nil
@@ -78,6 +77,18 @@ func checkInstance(ctx context.Context, e stored.Engine, instance string) error 
 			"changed. Name another database, or for etcd another prefix", e.Name(), name, instance)
 	}
 	return nil
+}
+
+// copyingBlob says that a copy into the store is not whole.
+const copyingBlob = "copying"
+
+// checkWhole refuses a store into which a copy was cut short.
+func checkWhole(ctx context.Context, e stored.Engine) error {
+	mark, err := e.Blob(ctx, copyingBlob)
+	if err == nil && len(mark) > 0 {
+		err = fmt.Errorf("%s: a copy into this store is not whole; run the same keyd store copy again", e.Name())
+	}
+	return err
 }
 
 // storeName says where a configuration has the state. No two stores have one name.
@@ -139,8 +150,8 @@ func readPassword(path string, uid uint32) (string, error) {
 	return string(text), nil
 }
 
-// checkNamedFiles finds what is wrong with the files that the section store names. Errors: config.Problems.
-func checkNamedFiles(cfg *config.Config) error {
+// checkStoreFiles finds what is wrong with the files that the section store names. Errors: config.Problems.
+func checkStoreFiles(cfg *config.Config) error {
 	s := starting{cfg: cfg}
 	s.store()
 	return s.err()

@@ -170,6 +170,24 @@ func replaceable(path string) error {
 	return errors.Join(err, s.Close())
 }
 
+// CheckLeft refuses a folder that has a state in use, where the state should have moved elsewhere.
+func CheckLeft(dir string) error {
+	path := filepath.Join(dir, fileName)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	s, err := OpenReadOnly(path)
+	if err != nil {
+		return err
+	}
+	why, err := s.Sealed(context.Background())
+	if err == nil && why == "" {
+		err = fmt.Errorf("%s is a state in use, and the configuration names another store: move it there with keyd store "+
+			"copy --from OLD.yaml --to NEW.yaml; if nobody needs it, move the file away", path)
+	}
+	return errors.Join(err, s.Close())
+}
+
 // giveTo gives a file to the owner of a folder, so that the daemon can open it.
 func giveTo(path, dir string) error {
 	info, err := os.Stat(dir)

@@ -14,28 +14,33 @@ import (
 	"github.com/keyd-project/keyd/internal/term"
 )
 
-// Source is a store that a state leaves.
-type Source interface {
-	stored.Walker
+// Store is one side of a move.
+type Store interface {
 	// Name says where it is, for people; no two stores have one name.
 	Name() string
 	// Heads are those of all records, with the end of the chain.
 	Heads(ctx context.Context) (map[string]stored.Head, stored.Tip, error)
-	// HashAt is the hash of an entry; zero for none.
-	HashAt(ctx context.Context, seq uint64) (chain.Hash, error)
+	// Sealed is why the store takes no changes any more, "" if it does.
+	Sealed(ctx context.Context) (why string, err error)
 
 	Take(ctx context.Context, holder string, nonce [16]byte, ttl time.Duration) (stored.Lease, error)
 	Renew(ctx context.Context, e term.Epoch, ttl time.Duration) (stored.Lease, error)
 	Release(ctx context.Context, e term.Epoch) error
+}
 
-	// Seal has the store refuse every change from now on, and say why; Sealed is that reason, "" for none.
+// Source is a store that a state leaves.
+type Source interface {
+	Store
+	stored.Walker
+	// HashAt is the hash of an entry; zero for none.
+	HashAt(ctx context.Context, seq uint64) (chain.Hash, error)
+	// Seal has the store refuse every change from now on, and say why.
 	Seal(ctx context.Context, why string) error
-	Sealed(ctx context.Context) (why string, err error)
 }
 
 // Target is a store that receives a state.
 type Target interface {
-	Source
+	Store
 	// Begin has keyd refuse the store until Finish.
 	Begin(ctx context.Context) error
 	// Fill copies what from has and the store lacks, and verifies the store. Its own chain is the beginning of that of
@@ -99,7 +104,7 @@ func Move(ctx context.Context, from Source, to Target, o Order) (Done, error) {
 }
 
 // usable refuses what cannot be moved to the other. resumed: the old store was closed for this very move.
-func usable(ctx context.Context, from, to Source) (resumed bool, err error) {
+func usable(ctx context.Context, from Source, to Target) (resumed bool, err error) {
 	if from.Name() == to.Name() {
 		return false, fmt.Errorf("both configurations have the state in one place, %s: name two", from.Name())
 	}
@@ -128,7 +133,7 @@ func usable(ctx context.Context, from, to Source) (resumed bool, err error) {
 }
 
 // continues refuses a target with a chain of its own.
-func continues(ctx context.Context, from, to Source) error {
+func continues(ctx context.Context, from Source, to Target) error {
 	_, had, err := to.Heads(ctx)
 	if err != nil || had.Seq == 0 {
 		return err
@@ -152,7 +157,7 @@ type mover struct {
 }
 
 type lease struct {
-	on    Source
+	on    Store
 	epoch term.Epoch
 	to    bool // of the new store
 }
