@@ -49,7 +49,8 @@ const (
 	DisableIntended Event = "disabling intended"
 	Disabled        Event = "disabled"
 	DisableAborted  Event = "disabling did not happen"
-	EnableIntended  Event = "enabling intended" // an operator asked for it
+	DisabledLate    Event = "disabling came late" // keyd had given it up, and undoes it
+	EnableIntended  Event = "enabling intended"   // an operator asked for it, or a disabling came late
 	Enabled         Event = "enabled"
 	EnableAborted   Event = "enabling did not happen"
 )

@@ -173,6 +173,7 @@ func (s *Server) configure() error {
 		"fsync = off", // the machine will not crash in a test
 		"shared_buffers = 16MB",
 		"max_wal_senders = 4",
+		"wal_retrieve_retry_interval = 100ms", // of a standby
 		"log_line_prefix = '%m %a '",
 		"ssl = off",
 	}

@@ -44,7 +44,8 @@ func (e *Engine) Commit(ctx context.Context, c stored.Change) error {
 	}
 	t, err := t.fit()
 	if err != nil {
-		return e.failed(doing, fmt.Errorf("%d records and %d entries: %w", len(c.Records), len(c.Entries), err), false)
+		err = fmt.Errorf("%d records and %d entries: %w", len(c.Records), len(c.Entries), err)
+		return e.failed(doing, err, false)
 	}
 	refusal, err := e.try(ctx, t)
 	if err != nil || refusal == nil {

@@ -24,8 +24,9 @@ type granted struct {
 func seconds(ttl time.Duration) uint64 { return uint64(max(1, (ttl+time.Second-1)/time.Second)) }
 
 // grant has etcd make a lease.
-func (e *Engine) grant(ctx context.Context, doing string, epoch term.Epoch, ttl time.Duration) (g granted, err error) {
-	err = e.write(ctx, doing, func(ctx context.Context) error {
+func (e *Engine) grant(ctx context.Context, doing string, epoch term.Epoch, ttl time.Duration) (granted, error) {
+	var g granted
+	err := e.write(ctx, doing, func(ctx context.Context) error {
 		r, err := e.client.Grant(ctx, int64(seconds(ttl)))
 		if err == nil {
 			g = granted{hold{epoch, r.ID, seconds(ttl)}, time.Duration(r.TTL) * time.Second}

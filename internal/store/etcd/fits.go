@@ -23,8 +23,8 @@ func Fits(quota int64, g Growth) int64 {
 
 // Sentence says it to a person.
 func (g Growth) Sentence(quota int64) string {
-	return fmt.Sprintf("With %d bytes an entry and %d entries a key and year, half of a quota of %d MiB holds %d keys × "+
-		"years.", g.Bytes, g.Entries, quota>>20, Fits(quota, g))
+	return fmt.Sprintf("With %d bytes an entry and %d entries a key and year, half of a quota of %d MiB holds "+
+		"%d keys × years.", g.Bytes, g.Entries, quota>>20, Fits(quota, g))
 }
 
 // Room says to a person how much etcd holds, by what its database has now. It counts the data of others in the same

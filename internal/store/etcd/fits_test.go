@@ -29,6 +29,7 @@ func TestHowManyKeysAndYearsFit(t *testing.T) {
 
 // A save of a record of 4 kB with two entries is what keyd mostly does. Run with -v, it prints what fits.
 func TestHowMuchAnEntryTakes(t *testing.T) {
+	t.Parallel()
 	in := etcdtest.Start(t, etcdtest.Options{})
 	e := open(t, fresh(t, in))
 	size := func() int64 { // of what is left after a compaction

@@ -19,6 +19,7 @@ import (
 // etcd makes some of the changes of which it says that it was full: those that were on their way together. An error
 // must tell them from those that it did not make.
 func TestAFullEtcdTakesNothingAndGivesEverything(t *testing.T) {
+	t.Parallel()
 	in := etcdtest.Start(t, etcdtest.Options{Args: []string{"--quota-backend-bytes=16777216"}})
 	c := fresh(t, in)
 	c.Quota = 16 << 20

@@ -37,7 +37,8 @@ type Engine struct {
 	cfg     Config
 	client  *clientv3.Client
 	session *session
-	page    int // entries that are read at once
+	page    int   // entries that are read at once
+	history int64 // revisions that etcd may keep before Warnings says so
 }
 
 // Open opens the store that Init made. At least one member must answer, and none that answers may be too old.
@@ -76,7 +77,7 @@ func dial(ctx context.Context, c Config) (*Engine, error) {
 		return nil, err
 	}
 	c.Quota, c.patience = cmp.Or(c.Quota, DefaultQuota), cmp.Or(c.patience, patience)
-	e := &Engine{cfg: c, session: &session{}, page: 500}
+	e := &Engine{cfg: c, session: &session{}, page: 500, history: longHistory}
 	e.client, err = clientv3.New(clientv3.Config{
 		Endpoints: c.Endpoints, TLS: secure, DialTimeout: c.patience,
 		DialKeepAliveTime: pingEvery, DialKeepAliveTimeout: pingWait, PermitWithoutStream: true,

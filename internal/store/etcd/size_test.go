@@ -8,23 +8,10 @@ import (
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"google.golang.org/grpc"
 
 	"github.com/keyd-project/keyd/internal/store/stored"
 	"github.com/keyd-project/keyd/softhsm-test/etcdtest"
 )
-
-// counting counts the transactions that are sent.
-func counting(sent *atomic.Int64) grpc.DialOption {
-	return grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn,
-		invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
-	) error {
-		if _, ok := req.(*pb.TxnRequest); ok {
-			sent.Add(1)
-		}
-		return invoke(ctx, method, req, reply, conn, opts...)
-	})
-}
 
 // with is a change of so many new records, each of so many bytes.
 func with(t *testing.T, records, size int) stored.Change {
@@ -41,7 +28,12 @@ func with(t *testing.T, records, size int) stored.Change {
 func TestWhatEtcdDoesNotTakeIsRefusedBeforeItIsSent(t *testing.T) {
 	c := fresh(t, running)
 	var sent atomic.Int64
-	c.dial = []grpc.DialOption{counting(&sent)}
+	c.dial = intercept(func(_ context.Context, req any, invoke func() error) error {
+		if _, ok := req.(*pb.TxnRequest); ok {
+			sent.Add(1)
+		}
+		return invoke()
+	})
 	e := open(t, c)
 	before := sent.Load()
 	for want, do := range map[string]func() error{

@@ -64,7 +64,8 @@ func (e *Engine) members(ctx context.Context) []member {
 	return members
 }
 
-// checkMembers refuses a member that is too old or of another etcd. One that does not answer is asked again by Warnings.
+// checkMembers refuses a member that is too old, and members of several clusters. Warnings asks those again that do not
+// answer.
 func (e *Engine) checkMembers(ctx context.Context) error {
 	const doing = "open the store"
 	members := e.members(ctx)

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// longHistory is the number of revisions that etcd keeps at most where somebody compacts it.
+// longHistory is more revisions than etcd keeps where somebody compacts it.
 const longHistory = 200_000
 
 // Warnings says what an operator should see to now.
@@ -32,7 +32,7 @@ func (e *Engine) Warnings(ctx context.Context) ([]string, error) {
 	if !led {
 		return all, nil // there is nobody to ask
 	}
-	asks := []func(context.Context) ([]string, error){e.alarms, e.history, e.rights}
+	asks := []func(context.Context) ([]string, error){e.alarms, e.uncompacted, e.rights}
 	found := make([][]string, len(asks))
 	var group errgroup.Group
 	for i, ask := range asks {
@@ -66,8 +66,8 @@ func (e *Engine) ofMember(m member) (found []string) {
 		add("it is a learner, which takes no writes: take it out of the endpoints until it is promoted")
 	}
 	if quota := e.quotaOf(m); m.status.DbSize*2 >= quota {
-		add("its database has %d of %d MiB, of which %d are in use: etcd takes no more writes when it is full. Compact "+
-			"it (--auto-compaction-retention) and defragment it (etcdctl defrag), or raise --quota-backend-bytes",
+		add("its database has %d of %d MiB, of which %d are in use, and takes no more when it is full. Compact it "+
+			"(--auto-compaction-retention) and defragment it (etcdctl defrag), or raise --quota-backend-bytes",
 			m.status.DbSize>>20, quota>>20, m.status.DbSizeInUse>>20)
 	}
 	return found
@@ -92,26 +92,24 @@ func (e *Engine) alarms(ctx context.Context) (found []string, err error) {
 		return nil, err
 	}
 	for _, a := range r.Alarms {
-		switch a.Alarm {
-		case pb.AlarmType_NOSPACE:
-			found = append(found, fmt.Sprintf("etcd member %x is full (alarm NOSPACE): keyd cannot save anything. Compact "+
-				"and defragment etcd, or raise its quota, and then: etcdctl alarm disarm", a.MemberID))
-		case pb.AlarmType_CORRUPT:
-			found = append(found, fmt.Sprintf("etcd member %x differs from the others (alarm CORRUPT): replace it, and run "+
-				"keyd audit verify", a.MemberID))
+		text := "etcd member %x differs from the others (alarm CORRUPT): replace it, and run keyd audit --verify"
+		if a.Alarm == pb.AlarmType_NOSPACE {
+			text = "etcd member %x is full (alarm NOSPACE), and keyd cannot save anything. Compact and defragment etcd, " +
+				"or raise its quota, and then: etcdctl alarm disarm"
 		}
+		found = append(found, fmt.Sprintf(text, a.MemberID))
 	}
 	return found, nil
 }
 
-// history says whether nobody compacts etcd: then it also keeps all that was ever overwritten, until it is full.
-func (e *Engine) history(ctx context.Context) ([]string, error) {
+// uncompacted says whether nobody compacts etcd: then it also keeps all that was ever overwritten, until it is full.
+func (e *Engine) uncompacted(ctx context.Context) ([]string, error) {
 	err := e.read(ctx, "read the history", func(ctx context.Context) error {
 		now, err := e.client.Get(ctx, e.key("format"))
-		if err != nil || now.Header.Revision <= longHistory {
+		if err != nil || now.Header.Revision <= e.history {
 			return errors.Join(err, rpctypes.ErrCompacted)
 		}
-		_, err = e.client.Get(ctx, e.key("format"), clientv3.WithRev(now.Header.Revision-longHistory))
+		_, err = e.client.Get(ctx, e.key("format"), clientv3.WithRev(now.Header.Revision-e.history))
 		return err
 	})
 	switch {
@@ -120,8 +118,8 @@ func (e *Engine) history(ctx context.Context) ([]string, error) {
 	case err != nil:
 		return nil, err
 	}
-	return []string{fmt.Sprintf("etcd keeps a history of more than %d changes: nobody compacts it. Run its members with "+
-		"--auto-compaction-retention=1h, or its database grows until it is full", longHistory)}, nil
+	return []string{fmt.Sprintf("etcd keeps a history of more than %d changes: nobody compacts it. Run its members "+
+		"with --auto-compaction-retention=1h, or its database grows until it is full", e.history)}, nil
 }
 
 // rights says whether keyd could change who may do what in etcd. Then anybody can who reaches etcd, or keyd's user has

@@ -54,7 +54,7 @@ func (e *Engine) failed(doing string, err error, committing bool) error {
 func certain(err error) bool {
 	var p *pgconn.PgError
 	if !errors.As(err, &p) {
-		return pgconn.SafeToRetry(err)
+		return false // pgconn.SafeToRetry does not help: it calls it safe when an answer is cut off
 	}
 	class := p.Code[:min(2, len(p.Code))]
 	return p.SeverityUnlocalized == "ERROR" && p.Code != "40003" && slices.Contains([]string{"40", "25", "23"}, class)

@@ -120,9 +120,9 @@ func database(t *testing.T, s *postgrestest.Server) string {
 	return name
 }
 
-// options reach a database with the password.
+// options reach a database with the password. The deadline is one that no slow machine misses.
 func options(url string) postgres.Options {
-	return postgres.Options{URL: url, Password: func() (string, error) { return secret, nil }}
+	return postgres.Options{URL: url, Password: func() (string, error) { return secret, nil }, Deadline: time.Minute}
 }
 
 // open opens an engine until the test ends.
@@ -171,6 +171,7 @@ func file(t *testing.T, content []byte) string {
 }
 
 func TestTheContractOfAnEngine(t *testing.T) {
+	t.Parallel()
 	storetest.RunEngine(t, func(t *testing.T) storetest.Handles {
 		s := server(t)
 		url := s.URL(daemon, database(t, s))
@@ -185,6 +186,7 @@ func TestTheContractOfAnEngine(t *testing.T) {
 
 // In transaction mode each transaction may run in another session of the server, and clients share the sessions.
 func TestTheContractThroughPgbouncer(t *testing.T) {
+	t.Parallel()
 	s := server(t)
 	bouncer := s.Bouncer(t, daemon, secret, 2)
 	storetest.RunEngine(t, func(t *testing.T) storetest.Handles {

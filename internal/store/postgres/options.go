@@ -63,9 +63,9 @@ func (o Options) config() (*pgxpool.Config, error) {
 	}
 	mode, attributes := query.Get("sslmode"), query.Get("target_session_attrs")
 	query.Set("sslmode", "disable") // for now: only the hosts are of interest
-	c, err := parse(base, query)
+	c, err := pgxpool.ParseConfig(base + "?" + query.Encode())
 	if err != nil {
-		return nil, err
+		return nil, &Problem{What: "the URL cannot be read", Remedy: shape} // the cause would show a part of it
 	}
 	hosts := hostsOf(&c.ConnConfig.Config)
 	local := !slices.ContainsFunc(hosts, func(h host) bool { return !h.local() })
@@ -85,7 +85,13 @@ func (o Options) config() (*pgxpool.Config, error) {
 	if o.CAFile != "" {
 		query.Set("sslrootcert", o.CAFile)
 	}
-	return parse(base, query)
+	c, err = pgxpool.ParseConfig(base + "?" + query.Encode())
+	if err != nil { // its files cannot be used
+		cause := errors.Unwrap(err)
+		return nil, &Problem{What: fmt.Sprint(cause), Remedy: "look at ca_file, and at sslcert and sslkey in the URL",
+			err: cause}
+	}
+	return c, nil
 }
 
 // split is the URL before its question mark, and what is after it.
@@ -110,6 +116,9 @@ func (o Options) split() (base string, query url.Values, err error) {
 	case at == len(authority)-1 && !query.Has("host"):
 		return "", nil, &Problem{What: "the URL names no host", Remedy: shape}
 	}
+	if err := samePorts(authority[at+1:]); err != nil {
+		return "", nil, err
+	}
 	for name := range query {
 		if !slices.Contains(parameters, name) {
 			return "", nil, &Problem{What: fmt.Sprintf("the URL has %q, which keyd does not take", name),
@@ -119,17 +128,18 @@ func (o Options) split() (base string, query url.Values, err error) {
 	return base, query, nil
 }
 
-func parse(base string, query url.Values) (*pgxpool.Config, error) {
-	c, err := pgxpool.ParseConfig(base + "?" + query.Encode())
-	if err == nil {
-		return c, nil
+// samePorts refuses a port for some hosts only: pgx would take it for the others, too.
+func samePorts(hosts string) error {
+	names, with := strings.Split(hosts, ","), 0
+	for _, name := range names {
+		if strings.LastIndex(name, ":") > strings.LastIndex(name, "]") {
+			with++
+		}
 	}
-	var p *pgconn.ParseConfigError
-	cause := errors.New("it is no URL")
-	if errors.As(err, &p) && p.Unwrap() != nil && !errors.As(err, new(*url.Error)) {
-		cause = p.Unwrap()
+	if with > 0 && with < len(names) {
+		return &Problem{What: "the URL has a port for some hosts only", Remedy: "write :PORT after each host, or after none"}
 	}
-	return nil, &Problem{What: "the URL cannot be used: " + cause.Error(), Remedy: shape, err: cause}
+	return nil
 }
 
 type host struct {

@@ -134,6 +134,8 @@ func (e *Engine) commit(ctx context.Context, conn *pgxpool.Conn, w work) error {
 		err = fmt.Errorf("the server committed it with a warning: %s (SQLSTATE %s)", notice.Message, notice.Code)
 	case err == nil:
 		return nil
+	case conn.Conn().IsClosed():
+		err = fmt.Errorf("the server did not answer to COMMIT: %w", err)
 	}
 	err = e.failed(w.doing, err, true)
 	var engine *stored.EngineError
