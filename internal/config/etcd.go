@@ -63,7 +63,7 @@ func together(s *section, a, b, why string) {
 var prefixForm = regexp.MustCompile(`^(/[0-9A-Za-z._-]+)+/?$`)
 
 // partsOfKeys are what keyd's own keys under a prefix begin with: no store may lie in another one's keys.
-var partsOfKeys = []string{"entry", "head", "record", "blob"}
+var partsOfKeys = []string{"entry", "head", "record", "blob", "void"}
 
 // parsePrefix returns a prefix that ends with a slash, so that it is not the beginning of another one.
 func parsePrefix(s string) (string, error) {

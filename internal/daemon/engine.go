@@ -58,10 +58,17 @@ func openOwn(ctx context.Context, cfg *config.Config) (stored.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(checkInstance(ctx, e, cfg.Instance), checkWhole(ctx, e)); err != nil {
+	if err := checkOwn(ctx, e, cfg.Instance); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
 	return e, nil
+}
+
+func checkOwn(ctx context.Context, e stored.Engine, instance string) error {
+	if err := checkInstance(ctx, e, instance); err != nil {
+		return err
+	}
+	return checkWhole(ctx, e)
 }
 
 // checkInstance refuses a store that `keyd store init` did not make for this instance.

@@ -53,12 +53,9 @@ func CopyStore(ctx context.Context, from, to string) (done move.Done, err error)
 
 func sourceOf(ctx context.Context, cfg *config.Config) (move.Source, func() error, error) {
 	if cfg.Store.Shared() {
-		e, err := openEngine(ctx, cfg)
+		e, err := openOwn(ctx, cfg)
 		if err != nil {
 			return nil, nil, err
-		}
-		if err := errors.Join(checkInstance(ctx, e, cfg.Instance), checkWhole(ctx, e)); err != nil {
-			return nil, nil, errors.Join(err, e.Close())
 		}
 		s, done, err := readShared(ctx, e)
 		if err != nil {

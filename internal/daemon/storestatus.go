@@ -77,7 +77,10 @@ func ReadStore(ctx context.Context, configPath string) (s StoreStatus, err error
 	if err != nil {
 		return s, err
 	}
-	return s, errors.Join(checkInstance(ctx, e, cfg.Instance), s.readEngine(ctx, e), e.Close())
+	if err = checkInstance(ctx, e, cfg.Instance); err == nil {
+		err = s.readEngine(ctx, e)
+	}
+	return s, errors.Join(err, e.Close())
 }
 
 // readFile reads the state of one host. While a daemon has it open, keyd status shows more.
@@ -98,27 +101,50 @@ func (s *StoreStatus) readFile(ctx context.Context, cfg *config.Config) error {
 	return errors.Join(err, f.Close())
 }
 
+// readEngine asks one thing after the other: where the engine does not answer, one error says so.
 func (s *StoreStatus) readEngine(ctx context.Context, e stored.Engine) error {
+	for _, ask := range []func(context.Context, stored.Engine) error{
+		s.readChain, s.readLeader, s.readStops, s.readHosts, s.readWarnings,
+	} {
+		if err := ask(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *StoreStatus) readChain(ctx context.Context, e stored.Engine) error {
 	heads, tip, err := e.Heads(ctx)
 	s.Entries, s.Records = tip.Seq, len(heads)
 	if tip.Hash != (chain.Hash{}) {
 		s.Head = tip.Hash.String()
 	}
-	sealed, sealErr := e.Sealed(ctx)
-	s.Sealed = sealed
-	lease, leaseErr := e.Lease(ctx)
-	if lease.Left > 0 {
-		s.Leader = &StoreLeader{Host: lease.Holder, Epoch: lease.Epoch.String(), Since: lease.Since,
-			Left: int64(lease.Left.Seconds())}
-	}
-	warnings, warnErr := e.Warnings(ctx)
-	s.Warnings = warnings
-	s.Copying = checkWhole(ctx, e) != nil
-	return errors.Join(err, sealErr, leaseErr, warnErr, s.readHalt(ctx, e), s.readHosts(ctx, e))
+	return err
 }
 
-func (s *StoreStatus) readHalt(ctx context.Context, e stored.Engine) (err error) {
-	s.Halt, err = shared.HaltOf(ctx, e)
+func (s *StoreStatus) readLeader(ctx context.Context, e stored.Engine) error {
+	l, err := e.Lease(ctx)
+	if l.Left > 0 {
+		s.Leader = &StoreLeader{Host: l.Holder, Epoch: l.Epoch.String(), Since: l.Since, Left: int64(l.Left.Seconds())}
+	}
+	return err
+}
+
+// readStops reads what keeps keyd from working on the store.
+func (s *StoreStatus) readStops(ctx context.Context, e stored.Engine) (err error) {
+	if s.Sealed, err = e.Sealed(ctx); err != nil {
+		return err
+	}
+	if s.Halt, err = shared.HaltOf(ctx, e); err != nil {
+		return err
+	}
+	mark, err := e.Blob(ctx, copyingBlob)
+	s.Copying = len(mark) > 0
+	return err
+}
+
+func (s *StoreStatus) readWarnings(ctx context.Context, e stored.Engine) (err error) {
+	s.Warnings, err = e.Warnings(ctx)
 	return err
 }
 

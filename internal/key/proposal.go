@@ -51,7 +51,7 @@ type Person struct {
 	// Host is where they asked, and Names are those in people who have the uid or the login there. They are empty where
 	// the configuration has no people.
 	Host  string   `json:"host,omitempty"`
-	Names []string `json:"names,omitempty"`
+	Names []string `json:"names,omitzero"`
 	// Unmapped: the uid or the login is nobody's in people.
 	Unmapped bool `json:"unmapped,omitempty"`
 }
