@@ -36,7 +36,8 @@ func (a *app) storeInit() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Make the store for several hosts that the configuration names",
-		Long: `init makes the tables in PostgreSQL, or the beginning of the prefix in etcd, and notes there for which instance.
+		Long: `init makes the tables in PostgreSQL, or the beginning of the prefix in etcd, and notes there for ` +
+			`which instance.
 Tables of an older schema are brought to this one's. In a store of another instance init changes nothing.
 
 With --as another role makes the tables and owns them, so that the daemon's role may add audit entries and not change
@@ -74,7 +75,12 @@ func writeStoreMade(w io.Writer, made daemon.StoreMade) {
 		fmt.Fprintf(w, "Its tables were brought from schema %d to %d.\n", made.From, made.To)
 	}
 	if made.Grants != "" {
-		fmt.Fprintf(w, "Role %s needs these rights. Run this in the database, as a superuser:\n\n%s", made.Role, made.Grants)
+		fmt.Fprintf(
+			w,
+			"Role %s needs these rights. Run this in the database, as a superuser:\n\n%s",
+			made.Role,
+			made.Grants,
+		)
 	}
 }
 
@@ -83,7 +89,8 @@ func (a *app) storeStatus() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show the store: its chain, who leads, the hosts, and what to see to",
-		Long: `status asks the store itself, and no daemon: where the audit chain ends, which host leads and for how much
+		Long: `status asks the store itself, and no daemon: where the audit chain ends, which host leads and for ` +
+			`how much
 longer, what each host published of itself last, and what an operator should see to. It exits 1 if keyd changes
 nothing in the store.`,
 		Example: "  keyd store status\n  keyd store status --json",
@@ -117,8 +124,14 @@ func writeStoreStatus(w io.Writer, st style, s daemon.StoreStatus) {
 	case s.Kind == "file":
 		line("leader", "a daemon of this host, which has the file open: keyd status")
 	default:
-		line("leader", "%s since %s, epoch %s; the lease holds for another %s", l.Host, words.Moment(l.Since), l.Epoch,
-			time.Duration(l.Left)*time.Second)
+		line(
+			"leader",
+			"%s since %s, epoch %s; the lease holds for another %s",
+			l.Host,
+			words.Moment(l.Since),
+			l.Epoch,
+			time.Duration(l.Left)*time.Second,
+		)
 	}
 	if s.Kind != "file" || s.Leader == nil {
 		line("audit", "%s, the last with hash %s", auditEntries(s.Entries), cmp.Or(s.Head, "–"))
@@ -163,7 +176,8 @@ func (a *app) storeAccept() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "accept --reason TEXT",
 		Short: "Go on with a store that lost changes",
-		Long: `accept is for root, after a failover or a restored copy of the store lost changes that this host had seen: a
+		Long: `accept is for root, after a failover or a restored copy of the store lost changes that this host ` +
+			`had seen: a
 pause, an approval or a compromise that somebody called. keyd then changes nothing on any host. Bring the store back
 that has them, if there is one. With this command the host goes on with the store as it is; that stays in the audit
 chain for ever, with your reason and with what is missing. Run it on each host that lacks something.`,
@@ -176,8 +190,11 @@ chain for ever, with your reason and with what is missing. Run it on each host t
 			if err := a.acceptStore(cmd.Context(), path, reason); err != nil {
 				return err
 			}
-			return a.say(outcome{Done: "accepted"}, "This host goes on with the store as it is. keyd store status shows "+
-				"whether another host still stops the instance: run it there, too.")
+			return a.say(
+				outcome{Done: "accepted"},
+				"This host goes on with the store as it is. keyd store status shows "+
+					"whether another host still stops the instance: run it there, too.",
+			)
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", defaultConfig, "the configuration, for a host where no daemon runs")
@@ -210,8 +227,10 @@ A copy that was cut short is repeated with the same command. Until it is whole, 
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if from == "" || to == "" {
-				return usagef("--from and --to are required: the configuration that names the store, and the one that names " +
-					"the new one")
+				return usagef(
+					"--from and --to are required: the configuration that names the store, and the one that names " +
+						"the new one",
+				)
 			}
 			done, err := daemon.CopyStore(cmd.Context(), from, to)
 			if err != nil {
@@ -220,8 +239,13 @@ A copy that was cut short is repeated with the same command. Until it is whole, 
 			return a.show(done, func(w io.Writer, _ style) {
 				fmt.Fprintf(w, "%s and %s are in %s; the last entry has hash %s.\n", auditEntries(done.Entries),
 					words.Count(done.Records, "record"), done.To, done.Head)
-				fmt.Fprintf(w, "%s takes no changes any more. Put %s in place on every host, and start keyd: systemctl start "+
-					"keyd\n", done.From, to)
+				fmt.Fprintf(
+					w,
+					"%s takes no changes any more. Put %s in place on every host, and start keyd: systemctl start "+
+						"keyd\n",
+					done.From,
+					to,
+				)
 			})
 		},
 	}

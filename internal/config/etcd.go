@@ -72,7 +72,8 @@ func parsePrefix(s string) (string, error) {
 	}
 	for _, part := range strings.Split(s, "/") {
 		if slices.Contains(partsOfKeys, part) {
-			return "", faultf("leave that part out", "%q lies in the keys of a store: %s is one of their names", s, part)
+			return "", faultf("leave that part out", "%q lies in the keys of a store: %s is one of their "+
+				"names", s, part)
 		}
 	}
 	return strings.TrimSuffix(s, "/") + "/", nil

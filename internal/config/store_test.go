@@ -170,10 +170,12 @@ func TestEachMistakeAboutTheStoreIsNamed(t *testing.T) {
 		{"an endpoint without a port", onEtcd, endpoints, `[«"https://etcd1"]`,
 			`store.etcd.endpoints: "https://etcd1" has no port; ` + endpointForm},
 		{"some endpoints without TLS", onEtcd, endpoints, `«["http://127.0.0.1:2379", "https://etcd1:2379"]`,
-			"store.etcd.endpoints: some are without TLS, and etcd's client does as the first one says; write https:// in " +
+			"store.etcd.endpoints: some are without TLS, and etcd's client does as the first one says; write " +
+				"https:// in " +
 				"every endpoint"},
 		{"a prefix in another store", onEtcd, user, "    prefix: «/keyd/record/\n",
-			`store.etcd.prefix: "/keyd/record/" lies in the keys of a store: record is one of their names; leave that ` +
+			`store.etcd.prefix: "/keyd/record/" lies in the keys of a store: record is one of their names; leave ` +
+				`that ` +
 				"part out"},
 		{"a prefix", onEtcd, user, "    prefix: «keyd\n",
 			`store.etcd.prefix: "keyd" is not a prefix of keys; write names after slashes, such as /keyd/hq-1/`},

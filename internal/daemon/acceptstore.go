@@ -55,8 +55,10 @@ func AcceptStopped(ctx context.Context, configPath, reason string) (err error) {
 }
 
 func notShared() error {
-	return &control.RefusedError{Text: "the state is a file of one host, so there is no store to accept. After a backup " +
-		"was put back, see keyd hsm accept-head"}
+	return &control.RefusedError{
+		Text: "the state is a file of one host, so there is no store to accept. After a backup " +
+			"was put back, see keyd hsm accept-head",
+	}
 }
 
 func accept(ctx context.Context, s *shared.Store, actor, reason string) error {
@@ -69,8 +71,10 @@ func accept(ctx context.Context, s *shared.Store, actor, reason string) error {
 		return err
 	}
 	if missing == nil && halted == nil {
-		return &control.RefusedError{Text: "there is nothing to accept: the store has all that this host saw, and no host " +
-			"has stopped the others"}
+		return &control.RefusedError{
+			Text: "there is nothing to accept: the store has all that this host saw, and no host " +
+				"has stopped the others",
+		}
 	}
 	return s.Accept(ctx, actor, reason)
 }

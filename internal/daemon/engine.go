@@ -80,8 +80,13 @@ func checkInstance(ctx context.Context, e stored.Engine, instance string) error 
 	case len(name) == 0:
 		return fmt.Errorf("%s: no instance has this store yet: run keyd store init", e.Name())
 	case string(name) != instance:
-		return fmt.Errorf("%s: this is the store of instance %q, and the configuration says instance: %s; nothing was "+
-			"changed. Name another database, or for etcd another prefix", e.Name(), name, instance)
+		return fmt.Errorf(
+			"%s: this is the store of instance %q, and the configuration says instance: %s; nothing was "+
+				"changed. Name another database, or for etcd another prefix",
+			e.Name(),
+			name,
+			instance,
+		)
 	}
 	return nil
 }
@@ -192,7 +197,10 @@ func (s *starting) store() {
 // noCredentials notes that only the service has a file that is a systemd credential.
 func (s *starting) noCredentials(f config.NamedFile) {
 	if s.planned {
-		s.unseen = append(s.unseen, fmt.Sprintf("%s: only the service has the systemd credential %s", f.Field, f.Path))
+		s.unseen = append(
+			s.unseen,
+			fmt.Sprintf("%s: only the service has the systemd credential %s", f.Field, f.Path),
+		)
 		return
 	}
 	s.add(f.Field, "write an absolute path; or for this one command, run it with CREDENTIALS_DIRECTORY=FOLDER, the "+

@@ -300,13 +300,15 @@ func TestAMoveIsRefused(t *testing.T) {
 		toName   string
 		want     string
 	}{
-		"into the same place":           {full.Clone(), inMemory(), "old", "name two"},
-		"of nothing":                    {inMemory(), inMemory(), "new", "has nothing in it"},
-		"into another chain":            {full.Clone(), moved(t, 1), "new", "has audit entries that old does not have"},
-		"into a store that was closed":  {full.Clone(), closed(inMemory()), "new", "takes no changes any more: its state"},
-		"of one that moved elsewhere":   {closed(full.Clone()), inMemory(), "new", "Copy from there"},
-		"while a daemon leads":          {led, inMemory(), "new", "run systemctl stop keyd on every host first"},
-		"while a daemon leads over yet": {full.Clone(), led.Clone(), "new", "run systemctl stop keyd on every host first"},
+		"into the same place": {full.Clone(), inMemory(), "old", "name two"},
+		"of nothing":          {inMemory(), inMemory(), "new", "has nothing in it"},
+		"into another chain":  {full.Clone(), moved(t, 1), "new", "has audit entries that old does not have"},
+		"into a store that was closed": {full.Clone(), closed(inMemory()), "new", "takes no changes any more: " +
+			"its state"},
+		"of one that moved elsewhere": {closed(full.Clone()), inMemory(), "new", "Copy from there"},
+		"while a daemon leads":        {led, inMemory(), "new", "run systemctl stop keyd on every host first"},
+		"while a daemon leads over yet": {full.Clone(), led.Clone(), "new", "run systemctl stop keyd on every " +
+			"host first"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := must[string](t)(c.from.Sealed(t.Context()))

@@ -44,8 +44,10 @@ func privateDir(dir string) error {
 	}
 	info, err := os.Stat(dir)
 	if err == nil && info.Mode().Perm()&0o077 != 0 {
-		err = &bolt.AccessError{Err: fmt.Errorf("the state directory %s has mode %04o, so others can enter it: chmod "+
-			"0700 %s", dir, info.Mode().Perm(), dir)}
+		err = &bolt.AccessError{
+			Err: fmt.Errorf("the state directory %s has mode %04o, so others can enter it: chmod "+
+				"0700 %s", dir, info.Mode().Perm(), dir),
+		}
 	}
 	return err
 }
@@ -71,7 +73,11 @@ func refuseLostStore(dir string) error {
 	if _, err := os.Stat(seen); err != nil || !errors.Is(noState, fs.ErrNotExist) {
 		return nil
 	}
-	return fmt.Errorf("this host has no state of its own, and %s shows that it had one in a store for several hosts: put "+
-		"store: back into the configuration; or move the state here: keyd store copy --from OLD.yaml --to NEW.yaml; or "+
-		"remove that file, if keyd shall begin anew here", seen)
+	return fmt.Errorf(
+		"this host has no state of its own, and %s shows that it had one in a store for several hosts: put "+
+			"store: back into the configuration; or move the state here: keyd store copy --from OLD.yaml --to "+
+			"NEW.yaml; or "+
+			"remove that file, if keyd shall begin anew here",
+		seen,
+	)
 }

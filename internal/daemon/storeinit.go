@@ -41,8 +41,10 @@ func InitStore(ctx context.Context, configPath string, as InitAs) (made StoreMad
 	var open func() (stored.Engine, error)
 	switch {
 	case !cfg.Store.Shared():
-		return made, &control.UsageError{Text: "the configuration has the state in a file of one host, which keyd run makes " +
-			"by itself: write store: for several hosts first"}
+		return made, &control.UsageError{
+			Text: "the configuration has the state in a file of one host, which keyd run makes " +
+				"by itself: write store: for several hosts first",
+		}
 	case cfg.Store.Postgres != nil:
 		open, err = initPostgres(ctx, cfg, as, &made)
 	default:

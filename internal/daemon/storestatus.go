@@ -125,7 +125,12 @@ func (s *StoreStatus) readChain(ctx context.Context, e stored.Engine) error {
 func (s *StoreStatus) readLeader(ctx context.Context, e stored.Engine) error {
 	l, err := e.Lease(ctx)
 	if l.Left > 0 {
-		s.Leader = &StoreLeader{Host: l.Holder, Epoch: l.Epoch.String(), Since: l.Since, Left: int64(l.Left.Seconds())}
+		s.Leader = &StoreLeader{
+			Host:  l.Holder,
+			Epoch: l.Epoch.String(),
+			Since: l.Since,
+			Left:  int64(l.Left.Seconds()),
+		}
 	}
 	return err
 }

@@ -164,8 +164,11 @@ func replaceable(path string) error {
 	}
 	why, err := s.Sealed(context.Background())
 	if err == nil && why == "" {
-		err = fmt.Errorf("%s is a state in use, which nothing replaces: name another state_dir, or move the file away "+
-			"if you know that nobody needs it", path)
+		err = fmt.Errorf(
+			"%s is a state in use, which nothing replaces: name another state_dir, or move the file away "+
+				"if you know that nobody needs it",
+			path,
+		)
 	}
 	return errors.Join(err, s.Close())
 }
@@ -182,8 +185,11 @@ func CheckLeft(dir string) error {
 	}
 	why, err := s.Sealed(context.Background())
 	if err == nil && why == "" {
-		err = fmt.Errorf("%s is a state in use, and the configuration names another store: move it there with keyd store "+
-			"copy --from OLD.yaml --to NEW.yaml; if nobody needs it, move the file away", path)
+		err = fmt.Errorf(
+			"%s is a state in use, and the configuration names another store: move it there with keyd store "+
+				"copy --from OLD.yaml --to NEW.yaml; if nobody needs it, move the file away",
+			path,
+		)
 	}
 	return errors.Join(err, s.Close())
 }

@@ -42,7 +42,8 @@ var (
 // checks everything in the file first. now gives the time of entries that carry none; a nil reg registers no metrics.
 //
 // Errors: *LockedError if another process has the state open (after one second), *CorruptError, *SchemaError,
-// *SealedError if it was moved elsewhere, *AccessError if others can enter the directory; any other error comes from the file system.
+// *SealedError if it was moved elsewhere, *AccessError if others can enter the directory; any other error comes from
+// the file system.
 func Open(dir string, now func() time.Time, reg prometheus.Registerer) (*Store, error) {
 	return openAs(current(), dir, now, reg)
 }

@@ -140,8 +140,13 @@ func continues(ctx context.Context, from Source, to Target) error {
 	}
 	hash, err := from.HashAt(ctx, had.Seq)
 	if err == nil && hash != had.Hash {
-		err = fmt.Errorf("%s has audit entries that %s does not have, the last one %d: nothing was changed. Copy into an "+
-			"empty store; if the copy was whole before, keyd may run there", to.Name(), from.Name(), had.Seq)
+		err = fmt.Errorf(
+			"%s has audit entries that %s does not have, the last one %d: nothing was changed. Copy into an "+
+				"empty store; if the copy was whole before, keyd may run there",
+			to.Name(),
+			from.Name(),
+			had.Seq,
+		)
 	}
 	return err
 }
@@ -174,7 +179,11 @@ func (m *mover) take(ctx context.Context, holder string, both bool) error {
 		l, err := side.on.Take(ctx, holder, nonce, leaseTime)
 		if err != nil {
 			m.release(ctx)
-			return fmt.Errorf("take the lease on %s: %w; run systemctl stop keyd on every host first", side.on.Name(), err)
+			return fmt.Errorf(
+				"take the lease on %s: %w; run systemctl stop keyd on every host first",
+				side.on.Name(),
+				err,
+			)
 		}
 		side.epoch = l.Epoch
 		m.held = append(m.held, side)
@@ -249,5 +258,11 @@ func (m *mover) compare(ctx context.Context) (Done, error) {
 		return Done{}, fmt.Errorf("%s and %s differ after the copy, at entries %d and %d: run the copy again",
 			m.from.Name(), m.to.Name(), end.Seq, tip.Seq)
 	}
-	return Done{From: m.from.Name(), To: m.to.Name(), Entries: tip.Seq, Records: len(is), Head: tip.Hash.String()}, nil
+	return Done{
+		From:    m.from.Name(),
+		To:      m.to.Name(),
+		Entries: tip.Seq,
+		Records: len(is),
+		Head:    tip.Hash.String(),
+	}, nil
 }

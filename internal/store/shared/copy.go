@@ -35,9 +35,9 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) (err error) {
 	return errors.Join(err, f.Close())
 }
 
-// Fill copies what another store holds, and an engine lacks, byte for byte, as it is at one moment although hosts may go
-// on writing to it. What the engine has already must be the beginning of it. Nobody else may write to the engine: it
-// is done under the epoch of ctx, if there is one.
+// Fill copies what another store holds, and an engine lacks, byte for byte, as it is at one moment although hosts may
+// go on writing to it. What the engine has already must be the beginning of it. Nobody else may write to the engine:
+// it is done under the epoch of ctx, if there is one.
 //
 // Each record comes with the entry that covers it. So a copy that was cut short is a store whose chain ends early, and
 // that Verify finds consistent; Fill goes on with it.
@@ -71,7 +71,11 @@ func Fill(ctx context.Context, engine stored.Engine, from stored.Walker) error {
 }
 
 func anotherChain(engine stored.Engine, had stored.Tip) error {
-	return fmt.Errorf("%s has a chain of its own, with %d audit entries; copy to an empty store", engine.Name(), had.Seq)
+	return fmt.Errorf(
+		"%s has a chain of its own, with %d audit entries; copy to an empty store",
+		engine.Name(),
+		had.Seq,
+	)
 }
 
 // moment is what a store held when a walk through it ended.
