@@ -58,8 +58,9 @@ type Daemon struct {
 	led     *prometheus.Registry // what only the leader exports
 	metrics *metrics
 
-	host    string // this host's name
-	alone   bool   // no other host has the store
+	host    string        // this host's name
+	lease   time.Duration // how long a lease holds
+	alone   bool          // no other host has the store
 	elector *leader.Elector
 	ledAnew chan struct{} // has room for one word that something changed about who leads
 	hosts   hosts
@@ -141,6 +142,7 @@ func buildOn(o Options, file *config.Config, open func(prometheus.Registerer) (S
 		news:      make(chan struct{}, 1),
 		hsmAgain:  make(chan struct{}, 1),
 		host:      cmp.Or(o.host, hostName()),
+		lease:     leaseTime,
 		ledAnew:   make(chan struct{}, 1),
 		boot:      term.Boottime,
 	}

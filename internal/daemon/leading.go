@@ -22,7 +22,7 @@ import (
 // A daemon has two lives. While it leads, it does all that acts or proves; a term of it begins as a process does. While
 // it follows, it shows what the leader published, and takes requests into the records.
 
-// leaseTime is how long a lease holds.
+// leaseTime is how long a lease holds, unless the configuration says otherwise.
 const leaseTime = 15 * time.Second
 
 // makeElector makes what decides whether this host leads. From here on the store is watched for a term that is over.
@@ -30,7 +30,7 @@ func (d *Daemon) makeElector() {
 	_, d.alone = d.store.(*bolt.Store)
 	d.hosts.reported = leader.Report{Host: d.host, Run: rand.Text()}
 	d.elector = leader.New(leader.Config{
-		Store: d.store, Host: d.host, TTL: leaseTime, Boot: term.Boottime, Random: rand.Reader, May: d.mayLead,
+		Store: d.store, Host: d.host, TTL: d.lease, Boot: term.Boottime, Random: rand.Reader, May: d.mayLead,
 		Changed: d.leaderChanged, Logger: d.log,
 	})
 	d.store = ledStore{d.store, d.elector.Refused}
