@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/keyd-project/keyd/internal/consumer"
@@ -125,6 +127,57 @@ func TestLooksAreSpreadOverHalfAnHour(t *testing.T) {
 			t.Errorf("calls in each three minutes (-want +got):\n%s", diff)
 		}
 	})
+}
+
+// Vaults are asked every few minutes, so they show first that sign-ins work again. What keyd could not ask before for
+// want of a token must not stay a problem until the hour is over.
+func TestAfterASignInWorksAgainConsumersAreLookedAtAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		id := accounts(1)[0]
+		c := newCloud(map[string]string{id: account(id, newID)})
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		token := &failingToken{err: errors.New("the sign-in failed")}
+		client, err := consumer.NewClient(consumer.ClientConfig{Credential: token, Transport: c,
+			Budget: consumer.NewBudget(1e6, 1e6)})
+		must(t, err)
+		w := consumer.NewWatcher(consumer.Config{Clock: time.Now, Logger: slog.New(slog.DiscardHandler),
+			Policies: func() []key.Policy { return []key.Policy{cmk(id)} }})
+		w.Use(client, nil)
+		go w.Run(ctx)
+		seen := func() key.Reason {
+			synctest.Wait()
+			return key.ReasonOf(w.Last("cmk").Consumers[0].Err)
+		}
+		time.Sleep(4 * time.Minute) // the SDK tries again
+		if why := seen(); why != key.NoToken {
+			t.Fatalf("%q: %v", why, w.Last("cmk").Consumers[0].Err)
+		}
+		asked := w.Last("cmk").At
+		if w.SignInWorks(); seen() != key.NoToken || w.Last("cmk").At != asked {
+			t.Error("keyd looks again although it has just looked")
+		}
+		token.err = nil
+		time.Sleep(time.Minute)
+		if w.SignInWorks(); seen() != "" {
+			t.Errorf("keyd does not look again: %v", w.Last("cmk").Consumers[0].Err)
+		}
+		asked = w.Last("cmk").At
+		time.Sleep(10 * time.Minute)
+		if w.SignInWorks(); seen() != "" || w.Last("cmk").At != asked {
+			t.Error("keyd looks again although it sees all")
+		}
+	})
+}
+
+// failingToken is a credential whose sign-ins fail.
+type failingToken struct{ err error }
+
+func (f *failingToken) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	if f.err != nil {
+		return azcore.AccessToken{}, f.err
+	}
+	return azcore.AccessToken{Token: "secret", ExpiresOn: time.Now().Add(time.Hour)}, nil
 }
 
 func TestANewConfigurationIsLookedAtAtOnce(t *testing.T) {
