@@ -26,6 +26,9 @@ type standing struct {
 	First   time.Time            `json:"first"`             // the first look that showed it
 	Before  time.Time            `json:"before,omitzero"`   // the last look before that; zero: there was none
 	Left    map[string]time.Time `json:"left,omitempty"`    // when it was first seen on another version
+	Made    time.Time            `json:"made,omitzero"`     // see birth
+	Own     string               `json:"own,omitempty"`
+	Gone    bool                 `json:"gone,omitempty"` // a look since then did not find it
 	last    time.Time            // the last look that showed the version, since this start of keyd
 }
 
@@ -69,15 +72,33 @@ func emptyEntry(name string) error {
 // date gives each consumer the times since when it uses its version and since when it has left others. now is when the
 // look ended: what it showed may have begun no later.
 func (m *memory) date(u *record.Usage, now time.Time) {
-	places := map[string]int{}
+	places, dated, whole := map[string]int{}, map[string]bool{}, true
 	for i := range u.Consumers {
 		c := &u.Consumers[i]
 		place := strings.ToLower(c.ID + " " + c.Vault + "/keys/" + c.Key)
 		if places[place]++; places[place] > 1 { // a namespace can have one key twice, at two versions
 			place = fmt.Sprintf("%s %d", place, places[place])
 		}
+		dated[place] = true
 		if c.Err == nil {
 			m.dateOne(place, c, now)
+			continue
+		}
+		whole = false
+		if isGone(c.Err) || errors.Is(c.Err, ErrOwnKey) {
+			m.gone(func(p string) bool { return strings.HasPrefix(p, strings.ToLower(c.ID)+" ") })
+		}
+	}
+	if whole { // a child may be missing because its parent could not be seen
+		m.gone(func(p string) bool { return !dated[p] })
+	}
+}
+
+// gone notes of standings that Azure does not show the resource under the key now.
+func (m *memory) gone(is func(place string) bool) {
+	for place, s := range m.Standings {
+		if is(place) && !s.Gone {
+			s.Gone, m.changed = true, true
 		}
 	}
 }
@@ -91,8 +112,15 @@ func (m *memory) dateOne(place string, c *record.ConsumerSeen, now time.Time) {
 		s = &standing{Version: c.Uses, First: now}
 		m.Standings[place], m.changed = s, true
 	}
+	if s.madeAgain(c) {
+		s.begin(now)
+		m.changed = true
+	}
 	if c.Uses != s.Version {
 		s.move(c.Uses, now)
+		m.changed = true
+	}
+	if s.keep(c) {
 		m.changed = true
 	}
 	s.last = now
@@ -105,6 +133,32 @@ func (m *memory) dateOne(place string, c *record.ConsumerSeen, now time.Time) {
 	if c.Since.IsZero() || c.Since.After(now) || c.Since.Before(s.Before) {
 		c.Since = s.First
 	}
+}
+
+// madeAgain reports whether the resource is not the one that had its id before.
+func (s *standing) madeAgain(c *record.ConsumerSeen) bool {
+	return s.Gone || !s.Made.IsZero() && !c.Made.IsZero() && !s.Made.Equal(c.Made) ||
+		s.Own != "" && c.Own != "" && s.Own != c.Own
+}
+
+// begin dates all anew: the resource may have been restored from a backup that is older than its leaving a version.
+func (s *standing) begin(now time.Time) {
+	for version := range s.Left {
+		s.Left[version] = now
+	}
+	s.Before, s.First, s.Gone = later(s.last, s.First), now, false
+}
+
+// keep keeps what Azure shows of the birth of the resource, and reports whether that is new.
+func (s *standing) keep(c *record.ConsumerSeen) bool {
+	made, own := s.Made, s.Own
+	if !c.Made.IsZero() {
+		s.Made = c.Made
+	}
+	if c.Own != "" {
+		s.Own = c.Own
+	}
+	return !made.Equal(s.Made) || own != s.Own
 }
 
 // move notes that a consumer shows another version.

@@ -74,8 +74,9 @@ func (r *round) ask(ctx context.Context, id string) answer {
 		if !understood {
 			return answer{err: errNotUnderstood}
 		}
+		ctx, births := withBirths(ctx)
 		sights, err := look(ctx, r.client, id)
-		return answer{sights, r.lacking.note(err)}
+		return answer{births.give(sights), r.lacking.note(err)}
 	})
 }
 

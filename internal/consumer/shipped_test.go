@@ -147,8 +147,8 @@ func TestWithTheRoleToLookEverySetUpIsSeen(t *testing.T) {
 	}
 }
 
-// movesSent are the actions that Azure asks for to carry out the calls of every move: each service tells by an operation
-// of its own how its change goes, and no server knows the new version yet.
+// movesSent are the actions that Azure asks for to carry out the calls of every move: each service tells by an
+// operation of its own how its change goes, and no server knows the new version yet.
 func movesSent(t *testing.T) map[string]bool {
 	t.Helper()
 	needed := map[string]bool{}

@@ -61,8 +61,8 @@ func (w *Watcher) Use(c *Client, subscriptions []string) {
 	w.again()
 }
 
-// Run looks at the consumers of all keys every hour, and at once after Use, or when sign-ins work again. After the first time it spreads the looks
-// over half of the hour.
+// Run looks at the consumers of all keys every hour, and at once after Use, or when sign-ins work again. Other looks it
+// spreads over half of the hour.
 func (w *Watcher) Run(ctx context.Context) {
 	for soon := true; ; {
 		begun := w.cfg.Clock()

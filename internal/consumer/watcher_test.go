@@ -292,6 +292,56 @@ func TestARestartForgetsNothingAndSavesOnlyChanges(t *testing.T) {
 	}
 }
 
+// A resource that was deleted and made again may have been restored from a backup under a version that it left long
+// ago. Whatever shows that it was made again, its time begins anew: retire.backups counts from then.
+func TestAResourceThatWasMadeAgainLeavesItsVersionsAgain(t *testing.T) {
+	const born = `,"systemData":{"createdAt":"2026-01-01T00:00:00Z"}}`
+	made := func(body, from, to string) string { return strings.Replace(body, from, to, 1) }
+	now := strings.TrimSuffix(account(cosmos, newID), "}") + born
+	for name, c := range map[string]struct {
+		between, after string // what Azure shows; "": it says that there is no such resource
+		again          bool
+	}{
+		"it is the same":              {now, now, false},
+		"it was made later":           {now, made(now, "2026-01-01", "2026-11-30"), true},
+		"it has another identity":     {now, made(now, `"SYSTEM"`, `"USER"`), true},
+		"it was not there":            {"", now, true},
+		"it does not say when":        {now, made(now, `"createdAt"`, `"other"`), false},
+		"it could not be seen":        {"{", now, false},
+		"it was set to another key":   {made(now, "keys/cmk", "keys/two"), now, true},
+		"it was on the service's own": {made(now, "WEU/keys/cmk", ""), now, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			at, kept := &clock{today}, &ledger{}
+			cloud := newCloud(nil)
+			cloud.set(cosmos, strings.Replace(now, newID, oldID, 1))
+			look := func() record.ConsumerSeen {
+				at.now = at.now.Add(time.Hour)
+				w := watcher(t, cloud, consumer.Config{Clock: at.Now, Ledgers: kept}) // keyd starts anew each time
+				return w.Look(t.Context(), cmk(cosmos)).Consumers[0]
+			}
+			look()
+			cloud.set(cosmos, now)
+			left := look().Left[oldID]
+			if cloud.set(cosmos, c.between); c.between == "" {
+				cloud.remove(cosmos)
+			}
+			look()
+			cloud.set(cosmos, c.after)
+			seen := look()
+			if got := seen.Left[oldID]; got.Equal(left) == c.again || c.again && !got.Equal(at.now) {
+				t.Errorf("left at %s, and before that at %s: %+v", got, left, seen)
+			}
+			if c.again != seen.Since.Equal(at.now) {
+				t.Errorf("uses the version since %s", seen.Since)
+			}
+			if again := look().Left[oldID]; !again.Equal(seen.Left[oldID]) {
+				t.Errorf("the next look dates it anew: %s", again)
+			}
+		})
+	}
+}
+
 // What a consumer used while it did not show it is not known, so its time begins anew.
 func TestAVersionThatWasHiddenBeginsAnew(t *testing.T) {
 	at := &clock{today}
