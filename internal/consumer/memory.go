@@ -69,38 +69,76 @@ func emptyEntry(name string) error {
 		"the state back from a backup", name)
 }
 
-// date gives each consumer the times since when it uses its version and since when it has left others. now is when the
-// look ended: what it showed may have begun no later.
+// date gives each consumer the times since when it uses its version and since when it has left others, also those in
+// other vaults. now is when the look ended: what it showed may have begun no later.
 func (m *memory) date(u *record.Usage, now time.Time) {
-	places, dated, whole := map[string]int{}, map[string]bool{}, true
+	places, dated, unseen := map[string]int{}, map[string]bool{}, map[string]bool{}
 	for i := range u.Consumers {
 		c := &u.Consumers[i]
-		place := strings.ToLower(c.ID + " " + c.Vault + "/keys/" + c.Key)
+		place := placesOf(c.ID) + strings.ToLower(strings.TrimPrefix(c.Vault, "https://")+"/keys/"+c.Key)
 		if places[place]++; places[place] > 1 { // a namespace can have one key twice, at two versions
 			place = fmt.Sprintf("%s %d", place, places[place])
 		}
-		dated[place] = true
-		if c.Err == nil {
+		switch dated[place] = true; {
+		case c.Err == nil:
 			m.dateOne(place, c, now)
-			continue
-		}
-		whole = false
-		if isGone(c.Err) || errors.Is(c.Err, ErrOwnKey) {
-			m.gone(func(p string) bool { return strings.HasPrefix(p, strings.ToLower(c.ID)+" ") })
+		case !isGone(c.Err) && !errors.Is(c.Err, ErrOwnKey):
+			unseen[placesOf(c.ID)] = true
+		default:
+			delete(dated, place)
 		}
 	}
-	if whole { // a child may be missing because its parent could not be seen
-		m.gone(func(p string) bool { return !dated[p] })
+	m.leave(u.Consumers, dated, unseen, now)
+	for i := range u.Consumers {
+		if c := &u.Consumers[i]; c.Err == nil {
+			c.Left = m.left(c.ID)
+		}
 	}
 }
 
-// gone notes of standings that Azure does not show the resource under the key now.
-func (m *memory) gone(is func(place string) bool) {
+// placesOf is how the places of a resource begin: the keys that it is or was set to.
+func placesOf(id string) string { return strings.ToLower(id) + " https://" }
+
+// leave notes which places the resources are not at any more. One that is not among the consumers at all may be a child
+// of what could not be seen.
+func (m *memory) leave(seen []record.ConsumerSeen, dated, unseen map[string]bool, now time.Time) {
+	listed := map[string]bool{}
+	for _, c := range seen {
+		listed[placesOf(c.ID)] = true
+	}
 	for place, s := range m.Standings {
-		if is(place) && !s.Gone {
-			s.Gone, m.changed = true, true
+		id, _, _ := strings.Cut(place, placesOf(""))
+		of := placesOf(id)
+		if s.Gone || dated[place] || unseen[of] || !listed[of] && len(unseen) > 0 {
+			continue
+		}
+		s.goes(now)
+		m.changed = true
+	}
+}
+
+// left has, by version, when a resource left it last, of those that it does not use.
+func (m *memory) left(id string) map[string]time.Time {
+	var left map[string]time.Time
+	for place, s := range m.Standings {
+		if !strings.HasPrefix(place, placesOf(id)) {
+			continue
+		}
+		for version, at := range s.Left {
+			if left == nil {
+				left = map[string]time.Time{}
+			}
+			if at.After(left[version]) {
+				left[version] = at
+			}
 		}
 	}
+	for place, s := range m.Standings {
+		if strings.HasPrefix(place, placesOf(id)) {
+			delete(left, s.Version)
+		}
+	}
+	return left
 }
 
 func (m *memory) dateOne(place string, c *record.ConsumerSeen, now time.Time) {
@@ -124,7 +162,6 @@ func (m *memory) dateOne(place string, c *record.ConsumerSeen, now time.Time) {
 		m.changed = true
 	}
 	s.last = now
-	c.Left = s.left()
 	if c.Uses == "" {
 		c.Since = time.Time{}
 		return
@@ -146,7 +183,26 @@ func (s *standing) begin(now time.Time) {
 	for version := range s.Left {
 		s.Left[version] = now
 	}
-	s.Before, s.First, s.Gone = later(s.last, s.First), now, false
+	if s.Before = s.last; s.last.IsZero() { // keyd was started since
+		s.Before = s.First
+	}
+	s.First, s.Gone = now, false
+}
+
+// goes notes that the resource is not there any more, or has another key.
+func (s *standing) goes(now time.Time) {
+	if s.Version != "" {
+		s.leave(s.Version, now)
+	}
+	s.move("", now)
+	s.Gone = true
+}
+
+func (s *standing) leave(version string, now time.Time) {
+	if s.Left == nil {
+		s.Left = map[string]time.Time{}
+	}
+	s.Left[version] = now
 }
 
 // keep keeps what Azure shows of the birth of the resource, and reports whether that is new.
@@ -163,11 +219,8 @@ func (s *standing) keep(c *record.ConsumerSeen) bool {
 
 // move notes that a consumer shows another version.
 func (s *standing) move(to string, now time.Time) {
-	if s.Left == nil {
-		s.Left = map[string]time.Time{}
-	}
 	if s.Version != "" && to != "" {
-		s.Left[s.Version] = now
+		s.leave(s.Version, now)
 	}
 	delete(s.Left, to)
 	s.Before = s.last
@@ -175,17 +228,6 @@ func (s *standing) move(to string, now time.Time) {
 		s.Before = s.First
 	}
 	s.Version, s.First = to, now
-}
-
-func (s *standing) left() map[string]time.Time {
-	if len(s.Left) == 0 {
-		return nil
-	}
-	left := make(map[string]time.Time, len(s.Left))
-	for version, at := range s.Left {
-		left[version] = at
-	}
-	return left
 }
 
 // remember notes who was found now, and forgets who no longer counts.

@@ -342,6 +342,29 @@ func TestAResourceThatWasMadeAgainLeavesItsVersionsAgain(t *testing.T) {
 	}
 }
 
+// A consumer may go from one vault of the key to another, and back. Which version it left when is known in both.
+func TestAVersionInAnotherVaultIsLeft(t *testing.T) {
+	at, kept := &clock{today}, &ledger{}
+	c := newCloud(nil)
+	look := func(in, version string) record.ConsumerSeen {
+		at.now = at.now.Add(time.Hour)
+		c.set(cosmos, strings.Replace(account(cosmos, version), "WEU", in, 1))
+		w := watcher(t, c, consumer.Config{Clock: at.Now, Ledgers: kept})
+		return w.Look(t.Context(), cmk(cosmos)).Consumers[0]
+	}
+	look(weu, oldID)
+	there := look(neu, newID)
+	if !there.Left[oldID].Equal(at.now) {
+		t.Errorf("in the other vault: left %v", there.Left)
+	}
+	if later := look(neu, newID); !later.Left[oldID].Equal(there.Left[oldID]) {
+		t.Errorf("the next look dates it anew: %v", later.Left)
+	}
+	if back := look(weu, oldID); len(back.Left) != 1 || !back.Left[newID].Equal(at.now) || !back.Since.Equal(at.now) {
+		t.Errorf("back again: since %s, left %v", back.Since, back.Left)
+	}
+}
+
 // What a consumer used while it did not show it is not known, so its time begins anew.
 func TestAVersionThatWasHiddenBeginsAnew(t *testing.T) {
 	at := &clock{today}

@@ -231,11 +231,12 @@ func (u users) left(c record.ConsumerSeen) time.Time {
 }
 
 // onLater is the first time at which a consumer that was never seen on the version is known to have been on a later
-// one.
+// one, or on any in the other vault to which it is set.
 func (u users) onLater(c record.ConsumerSeen) time.Time {
+	there := u.Record.Versions(c.Vault)
 	first := c.Since
 	for version, left := range c.Left {
-		if u.here(c) && u.isLater(version) {
+		if u.here(c) && u.isLater(version) || !u.here(c) && there[strings.ToLower(version)].Found() {
 			first = sooner(first, left)
 		}
 	}
