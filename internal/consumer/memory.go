@@ -29,6 +29,7 @@ type standing struct {
 	Made    time.Time            `json:"made,omitzero"`     // see birth
 	Own     string               `json:"own,omitempty"`
 	Gone    bool                 `json:"gone,omitempty"` // a look since then did not find it
+	Anew    time.Time            `json:"anew,omitzero"`  // when it began again
 	last    time.Time            // the last look that showed the version, since this start of keyd
 }
 
@@ -91,7 +92,7 @@ func (m *memory) date(u *record.Usage, now time.Time) {
 	m.leave(u.Consumers, dated, unseen, now)
 	for i := range u.Consumers {
 		if c := &u.Consumers[i]; c.Err == nil {
-			c.Left = m.left(c.ID)
+			c.Left, c.Anew = m.left(c.ID)
 		}
 	}
 }
@@ -117,12 +118,14 @@ func (m *memory) leave(seen []record.ConsumerSeen, dated, unseen map[string]bool
 	}
 }
 
-// left has, by version, when a resource left it last, of those that it does not use.
-func (m *memory) left(id string) map[string]time.Time {
-	var left map[string]time.Time
+// left has, by version, when a resource left it last, of those that it does not use, and when it began anew.
+func (m *memory) left(id string) (left map[string]time.Time, anew time.Time) {
 	for place, s := range m.Standings {
 		if !strings.HasPrefix(place, placesOf(id)) {
 			continue
+		}
+		if s.Anew.After(anew) {
+			anew = s.Anew
 		}
 		for version, at := range s.Left {
 			if left == nil {
@@ -138,15 +141,12 @@ func (m *memory) left(id string) map[string]time.Time {
 			delete(left, s.Version)
 		}
 	}
-	return left
+	return left, anew
 }
 
 func (m *memory) dateOne(place string, c *record.ConsumerSeen, now time.Time) {
 	s, known := m.Standings[place]
 	if !known {
-		if c.Uses == "" {
-			return
-		}
 		s = &standing{Version: c.Uses, First: now}
 		m.Standings[place], m.changed = s, true
 	}
@@ -178,15 +178,12 @@ func (s *standing) madeAgain(c *record.ConsumerSeen) bool {
 		s.Own != "" && c.Own != "" && s.Own != c.Own
 }
 
-// begin dates all anew: the resource may have been restored from a backup that is older than its leaving a version.
+// begin begins anew: the resource may have been restored from a backup that is older than its leaving a version.
 func (s *standing) begin(now time.Time) {
-	for version := range s.Left {
-		s.Left[version] = now
-	}
 	if s.Before = s.last; s.last.IsZero() { // keyd was started since
 		s.Before = s.First
 	}
-	s.First, s.Gone = now, false
+	s.First, s.Gone, s.Anew = now, false, now
 }
 
 // goes notes that the resource is not there any more, or has another key.

@@ -294,7 +294,7 @@ func TestARestartForgetsNothingAndSavesOnlyChanges(t *testing.T) {
 
 // A resource that was deleted and made again may have been restored from a backup under a version that it left long
 // ago. Whatever shows that it was made again, its time begins anew: retire.backups counts from then.
-func TestAResourceThatWasMadeAgainLeavesItsVersionsAgain(t *testing.T) {
+func TestAResourceThatWasMadeAgainBeginsAnew(t *testing.T) {
 	const born = `,"systemData":{"createdAt":"2026-01-01T00:00:00Z"}}`
 	made := func(body, from, to string) string { return strings.Replace(body, from, to, 1) }
 	now := strings.TrimSuffix(account(cosmos, newID), "}") + born
@@ -329,13 +329,16 @@ func TestAResourceThatWasMadeAgainLeavesItsVersionsAgain(t *testing.T) {
 			look()
 			cloud.set(cosmos, c.after)
 			seen := look()
-			if got := seen.Left[oldID]; got.Equal(left) == c.again || c.again && !got.Equal(at.now) {
-				t.Errorf("left at %s, and before that at %s: %+v", got, left, seen)
+			if got := seen.Anew; got.Equal(at.now) != c.again || got.IsZero() == c.again {
+				t.Errorf("began anew at %s: %+v", got, seen)
+			}
+			if got := seen.Left[oldID]; !got.Equal(left) {
+				t.Errorf("left at %s, and before that at %s", got, left)
 			}
 			if c.again != seen.Since.Equal(at.now) {
 				t.Errorf("uses the version since %s", seen.Since)
 			}
-			if again := look().Left[oldID]; !again.Equal(seen.Left[oldID]) {
+			if again := look().Anew; !again.Equal(seen.Anew) {
 				t.Errorf("the next look dates it anew: %s", again)
 			}
 		})

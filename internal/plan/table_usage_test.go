@@ -139,6 +139,20 @@ func usersInTheWay() []example {
 			one(registryID, 2, func(c *record.ConsumerSeen) { c.Vault = neu.URL }).
 				with(func(p *key.Policy) { p.Vaults = append(p.Vaults, neu) }).away(neu).rule(unusedFor(10 * day)),
 			waits("may need it for 10 days after that").again(7 * day)},
+		{"One that was made again may come from a backup that needs the version, although it left that long ago.",
+			one(sqlID, 2, func(c *record.ConsumerSeen) {
+				c.Left = map[string]time.Time{version(1): threeDaysAgo.Add(-27 * day)}
+				c.Since, c.Anew = threeDaysAgo, threeDaysAgo
+			}).rule(backupsFor(20 * day)), waits("its backups may need it").again(17 * day)},
+		{"If it does not show its version, it must use a later one again.",
+			one(serverID, 0, func(c *record.ConsumerSeen) { c.Anew = threeDaysAgo }).rule(backupsFor(10 * day)).
+				logged(use{version(2), "oid of " + serverID, 4 * day}),
+			soon("shows no use of a later one")},
+		{"And its backups count from then.",
+			one(serverID, 0, func(c *record.ConsumerSeen) { c.Anew = threeDaysAgo }).rule(backupsFor(10 * day)).
+				logged(use{version(2), "oid of " + serverID, 2 * day}).
+				log(func(l *record.LogSeen) { l.First = firstUse(version(2), "oid of "+serverID, 20*day) }),
+			waits("its backups may need it").again(8 * day)},
 		{"It left the version when keyd saw it in the other vault, wherever it was before.",
 			one(sqlID, 0, func(c *record.ConsumerSeen) {
 				c.Vault, c.Uses, c.Since = neu.URL, version(88), threeDaysAgo.Add(-20*day)

@@ -211,8 +211,8 @@ func (u users) leaves(c record.ConsumerSeen, s service.Service) (why string, unt
 	return "", until
 }
 
-// left is when a consumer has left the version at the latest, and not before the version was superseded everywhere;
-// zero if nobody knows. Of one that does not show its version only a log can say it: it left when it first used a later
+// left is when a consumer has left the version at the latest, and not before the version was superseded everywhere, nor
+// before the consumer was made again; zero if nobody knows. Of one that does not show its version only a log can say it: it left when it first used a later
 // one, or first called the other vault that it is set to, or when anybody last used this one.
 func (u users) left(c record.ConsumerSeen) time.Time {
 	at := c.Left[u.of.Version]
@@ -227,7 +227,7 @@ func (u users) left(c record.ConsumerSeen) time.Time {
 	if at.IsZero() {
 		return at
 	}
-	return later(at, u.of.Since)
+	return later(later(at, u.of.Since), c.Anew)
 }
 
 // onLater is the first time at which a consumer that was never seen on the version is known to have been on a later

@@ -137,7 +137,7 @@ func (u users) shared(c record.ConsumerSeen, caller string) bool {
 }
 
 // usesLater is when a consumer first used a version of a later generation by an identity of its own, after the version
-// was superseded; zero: the log shows no such use.
+// was superseded and after the consumer was made again; zero: the log shows no such use.
 func (u users) usesLater(c record.ConsumerSeen) time.Time {
 	return u.firstUse(c, u.log, func(version string, last time.Time) bool {
 		return version != "" && u.isLater(version) && last.After(u.of.Since)
@@ -160,10 +160,10 @@ func (u users) firstUse(c record.ConsumerSeen, log record.LogSeen, counts func(s
 	own := slices.DeleteFunc(slices.Clone(c.Callers), func(caller string) bool { return u.shared(c, caller) })
 	for version, callers := range log.Uses {
 		for caller, last := range callers {
-			if !counts(version, last) || !slices.ContainsFunc(own, func(id string) bool { return sameID(id, caller) }) {
+			if !counts(version, last) || !last.After(c.Anew) || !slices.ContainsFunc(own, func(id string) bool { return sameID(id, caller) }) {
 				continue
 			}
-			if at := log.First[version][caller]; !at.IsZero() {
+			if at := log.First[version][caller]; !at.IsZero() && at.After(c.Anew) {
 				last = at
 			}
 			first = sooner(first, last)
