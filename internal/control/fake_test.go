@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -167,7 +168,14 @@ func (f *fake) Plan(context.Context) ([]status.Planned, error) {
 	return []status.Planned{{Key: "a", Step: "idle"}}, nil
 }
 
-func (f *fake) Check(_ context.Context, name string) (status.Checked, error) {
+func (f *fake) Check(_ context.Context, name string, tell func(status.Progress)) (status.Checked, error) {
+	if name == "unknown" {
+		return status.Checked{}, &UsageError{Text: "there is no key and no vault unknown"}
+	}
+	tell(status.Progress{Done: 1, Of: 2, What: "keys"})
+	if name == "broken" {
+		return status.Checked{}, errors.New("the store is gone")
+	}
 	return status.Summed([]status.Check{{Area: "hsm", Subject: name, Result: status.CheckOK}}), nil
 }
 
