@@ -47,6 +47,8 @@ type Backend interface {
 	// Approve has a proposed act happen, and Withdraw ends the proposal. ActorOf(ctx) is who asks for it.
 	Approve(ctx context.Context, proposal key.ID, reason string) error
 	Withdraw(ctx context.Context, proposal key.ID, reason string) error
+	// Settings are the guarded settings in force.
+	Settings(ctx context.Context) (status.Settings, error)
 	Plan(ctx context.Context) ([]status.Planned, error)
 	// Explain returns what each rule of the plan says about one key.
 	Explain(ctx context.Context, keyName string) (status.Explanation, error)

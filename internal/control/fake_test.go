@@ -164,6 +164,10 @@ func (f *fake) Explain(_ context.Context, k string) (status.Explanation, error) 
 	return status.Explanation{Rules: []status.RuleAnswer{{Rule: "held", Asked: true}}, Next: next}, nil
 }
 
+func (f *fake) Settings(context.Context) (status.Settings, error) {
+	return status.Settings{NeedsApproval: true, InForce: map[string]map[string]string{"": {"control.group": "g"}}}, nil
+}
+
 func (f *fake) Plan(context.Context) ([]status.Planned, error) {
 	return []status.Planned{{Key: "a", Step: "idle"}}, nil
 }

@@ -107,6 +107,9 @@ func TestAnswersToReadersArriveWhole(t *testing.T) {
 		r[0].Digest != "d1" || r[0].Never || !r[1].Never {
 		t.Errorf("retirements %+v, %v", r, err)
 	}
+	if s, err := c.Settings(ctx); err != nil || !s.NeedsApproval || s.InForce[""]["control.group"] != "g" {
+		t.Errorf("settings %+v, %v", s, err)
+	}
 	if p, err := c.Plan(ctx); err != nil || len(p) != 1 {
 		t.Errorf("plan %+v, %v", p, err)
 	}

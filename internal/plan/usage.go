@@ -212,8 +212,9 @@ func (u users) leaves(c record.ConsumerSeen, s service.Service) (why string, unt
 }
 
 // left is when a consumer has left the version at the latest, and not before the version was superseded everywhere, nor
-// before the consumer was made again; zero if nobody knows. Of one that does not show its version only a log can say it: it left when it first used a later
-// one, or first called the other vault that it is set to, or when anybody last used this one.
+// before the consumer was made again; zero if nobody knows. Of one that does not show its version only a log can say
+// it: it left when it first used a later one, or first called the other vault that it is set to, or when anybody last
+// used this one.
 func (u users) left(c record.ConsumerSeen) time.Time {
 	at := c.Left[u.of.Version]
 	if at.IsZero() {

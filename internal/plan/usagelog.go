@@ -157,10 +157,12 @@ func (u users) callsOther(c record.ConsumerSeen) time.Time {
 // firstUse is the first of those uses in a log that a consumer made by an identity of its own and that count.
 func (u users) firstUse(c record.ConsumerSeen, log record.LogSeen, counts func(string, time.Time) bool) time.Time {
 	var first time.Time
-	own := slices.DeleteFunc(slices.Clone(c.Callers), func(caller string) bool { return u.shared(c, caller) })
+	own := func(caller string) bool {
+		return !u.shared(c, caller) && slices.ContainsFunc(c.Callers, func(id string) bool { return sameID(id, caller) })
+	}
 	for version, callers := range log.Uses {
 		for caller, last := range callers {
-			if !counts(version, last) || !last.After(c.Anew) || !slices.ContainsFunc(own, func(id string) bool { return sameID(id, caller) }) {
+			if !counts(version, last) || !last.After(c.Anew) || !own(caller) {
 				continue
 			}
 			if at := log.First[version][caller]; !at.IsZero() && at.After(c.Anew) {
