@@ -171,11 +171,8 @@ func (u users) onEarlier(c record.ConsumerSeen) string {
 	case c.Asked != "" && !u.isLater(c.Asked):
 		return fmt.Sprintf("is set to version %s", c.Asked)
 	case c.Uses == "" && !u.logged():
-		return fmt.Sprintf(
-			"does not show which version it uses, and only the audit log of vault %s could show it: write "+
-				"evidence: {workspace: ID} under the vault",
-			u.vault.Name,
-		)
+		return fmt.Sprintf("does not show which version it uses, and only the audit log of vault %s could show it: %s",
+			u.vault.Name, u.readLog())
 	case c.Uses != "" && !u.isLater(c.Uses):
 		return fmt.Sprintf("uses version %s", c.Uses)
 	}

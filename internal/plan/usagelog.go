@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/service"
 	"github.com/keyd-project/keyd/internal/words"
@@ -22,6 +23,14 @@ const (
 
 // logged reports whether keyd reads the audit log of the version's vault.
 func (u users) logged() bool { return u.Policy.Workspaces[u.of.Vault] != "" }
+
+// readLog is what has keyd read the log of the version's vault, or why nothing does.
+func (u users) readLog() string {
+	if u.vault.Kind == key.ManagedHSM {
+		return "keyd reads no log of a Managed HSM, so it disables no version there while this consumer uses the key"
+	}
+	return "write evidence: {workspace: ID} under the vault"
+}
 
 // logForbids says what the audit log of the version's vault has against it.
 func (u users) logForbids() (why string, until time.Time) {
@@ -112,11 +121,8 @@ func (u users) needsLog(c record.ConsumerSeen, s service.Service) string {
 	case c.Uses != "" && s.Stated && !s.NeedsLog:
 		return ""
 	case !u.logged():
-		return fmt.Sprintf(
-			"may need an old version for longer than its documents say, and only the audit log of vault %s "+
-				"shows when it does not: write evidence: {workspace: ID} under the vault",
-			u.vault.Name,
-		)
+		return fmt.Sprintf("may need an old version for longer than its documents say, and only the audit log of "+
+			"vault %s shows when it does not: %s", u.vault.Name, u.readLog())
 	case c.Uses != "":
 		return "" // it shows a later version, and the log is quiet
 	}
@@ -158,7 +164,8 @@ func (u users) callsOther(c record.ConsumerSeen) time.Time {
 func (u users) firstUse(c record.ConsumerSeen, log record.LogSeen, counts func(string, time.Time) bool) time.Time {
 	var first time.Time
 	own := func(caller string) bool {
-		return !u.shared(c, caller) && slices.ContainsFunc(c.Callers, func(id string) bool { return sameID(id, caller) })
+		is := func(id string) bool { return sameID(id, caller) }
+		return slices.ContainsFunc(c.Callers, is) && !u.shared(c, caller)
 	}
 	for version, callers := range log.Uses {
 		for caller, last := range callers {
