@@ -12,8 +12,8 @@ import (
 // The other pages that tell a person to use az.
 var pages = []string{"runbooks.md", "operations.md", "configuration.md", "packages.md", "emulator.md"}
 
-// unlisted are the commands of those pages whose flags no list here has. Whoever has Debian's azure-cli adds a line with
-// the words to testdata/az-2.45.0.txt, and has az-commands.py fill it.
+// unlisted are the commands of those pages whose flags no list here has. Whoever has Debian's azure-cli adds a line
+// with the words to testdata/az-2.45.0.txt, and has az-commands.py fill it.
 var unlisted = []string{
 	"ad sp show", "keyvault key get-attestation", "keyvault key recover", "keyvault key rotation-policy update",
 	"keyvault key set-attributes", "keyvault role definition create", "monitor diagnostic-settings create",
