@@ -63,8 +63,8 @@ func (e *Engine) transact(ctx context.Context, w work) error {
 	return e.commit(ctx, conn, w)
 }
 
-// limit has the server end the transaction if this host hangs or vanishes, so that it does not keep the row from others.
-// The settings end with the transaction.
+// limit has the server end the transaction if this host hangs or vanishes, so that others get the row. The
+// settings end with the transaction.
 func (e *Engine) limit(b *pgx.Batch, local bool) {
 	milliseconds := func(d time.Duration) string { return fmt.Sprint(max(1, d.Milliseconds())) }
 	b.Queue(`SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true),
