@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -39,7 +38,8 @@ func connected(c *pgxpool.Config) {
 			conn.CustomData()[warned] = n
 		}
 	}
-	c.MaxConns, c.MaxConnLifetime, c.MaxConnIdleTime, c.PingTimeout = maxConns, 30*time.Minute, 5*time.Minute, pingTimeout
+	c.MaxConns, c.PingTimeout = maxConns, pingTimeout
+	c.MaxConnLifetime, c.MaxConnIdleTime = 30*time.Minute, 5*time.Minute
 }
 
 // beforeConnect prepares one connection.
@@ -132,7 +132,7 @@ func (e *Engine) reconnect(err error) {
 	var unsafe *SynchronousError
 	var drop bool
 	switch {
-	case errors.Is(err, context.Canceled), slices.ContainsFunc(refused, func(r error) bool { return errors.Is(err, r) }):
+	case errors.Is(err, context.Canceled), refusedBy(err):
 	case errors.As(err, &unsafe):
 		drop = e.several
 	case errors.As(err, &answer):

@@ -38,12 +38,14 @@ func known(found int) error {
 // refused are what package stored says of a change that certainly was not made.
 var refused = []error{stored.ErrTip, stored.ErrRecord, stored.ErrEpoch, stored.ErrHeld, stored.ErrSealed}
 
+func refusedBy(err error) bool {
+	return slices.ContainsFunc(refused, func(r error) bool { return errors.Is(err, r) })
+}
+
 // failed is an error of the engine. Before COMMIT was sent nothing can have happened.
 func (e *Engine) failed(doing string, err error, committing bool) error {
-	for _, r := range refused {
-		if errors.Is(err, r) {
-			return fmt.Errorf("%s: %w", e.name, err)
-		}
+	if refusedBy(err) {
+		return fmt.Errorf("%s: %w", e.name, err)
 	}
 	return &stored.EngineError{
 		Engine: e.name, Doing: doing, Err: explained(err), Ambiguous: committing && !certain(err),

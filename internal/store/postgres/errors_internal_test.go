@@ -42,8 +42,8 @@ func (safe) SafeToRetry() bool { return true }
 
 func TestHowManyStandbysACommitWaitsFor(t *testing.T) {
 	for names, want := range map[string]int{
-		"*": 1, "a": 1, "a, b": 1, "2 (a, b, c)": 2, "FIRST 3 (a, b, c)": 3, "any 2 (*)": 2, " first  1 (a)": 1, `"2 (x"`: 1,
-		"2": 1, "99999999999999999999 (a)": 1,
+		"*": 1, "a": 1, "a, b": 1, "2 (a, b, c)": 2, "FIRST 3 (a, b, c)": 3, "any 2 (*)": 2, " first  1 (a)": 1,
+		`"2 (x"`: 1, "2": 1, "99999999999999999999 (a)": 1,
 	} {
 		if got := wanted(names); got != want {
 			t.Errorf("%s: %d, want %d", names, got, want)

@@ -142,7 +142,8 @@ func samePorts(hosts string) error {
 		}
 	}
 	if with > 0 && with < len(names) {
-		return &Problem{What: "the URL has a port for some hosts only", Remedy: "write :PORT after each host, or after none"}
+		return &Problem{What: "the URL has a port for some hosts only",
+			Remedy: "write :PORT after each host, or after none"}
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ func TestAURLThatIsNotSafeIsRefusedAndNeverShown(t *testing.T) {
 		"postgres://keyd@db1/keyd?sslmode=disable":                "sslmode=verify-full",
 		"postgres://keyd@db1/keyd?sslmode=require":                "sslmode=verify-full",
 
-		"postgres://keyd@localhost/keyd?options=-c%20fsync%3Doff":                         `"options", which keyd does not`,
+		"postgres://keyd@localhost/keyd?options=-c%20fsync%3Doff":                         `"options", which`,
 		"postgres://keyd@localhost,[::1]:9/keyd?target_session_attrs=read-write":          "a port for some hosts only",
 		"postgres://keyd@localhost,db/keyd?target_session_attrs=read-write&sslmode=allow": "sslmode=verify-full",
 	} {
