@@ -95,7 +95,7 @@ var sole = map[string]string{
 	"github.com/jackc/pgx/v5/pgxpool":                                "internal/store/postgres",
 	"go.etcd.io/bbolt":                                               "internal/store/bolt",
 	"github.com/robfig/cron/v3":                                      "internal/schedule",
-	"go.etcd.io/etcd/client/v3": "internal/store/etcd",
+	"go.etcd.io/etcd/client/v3":                                      "internal/store/etcd",
 }
 
 type listed struct {

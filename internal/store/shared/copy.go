@@ -51,7 +51,7 @@ func Fill(ctx context.Context, engine stored.Engine, from stored.Walker) error {
 	if err := from.Walk(ctx, records); err != nil {
 		return err
 	}
-	f := &filling{ctx: ctx, engine: limited{engine}, records: records}
+	f := &filling{ctx: ctx, engine: limited{engine, callTime}, records: records}
 	if err := from.Walk(ctx, f); err != nil {
 		return err
 	}
