@@ -127,7 +127,9 @@ func Run(ctx context.Context, o Options) error {
 
 // build makes every room, on the store of the configuration. Nothing runs yet, and nothing is sent.
 func build(o Options, file *config.Config) (*Daemon, error) {
-	return buildOn(o, file, func(reg prometheus.Registerer) (Store, error) { return openStore(file.StateDir, reg) })
+	return buildOn(o, file, func(reg prometheus.Registerer) (Store, error) {
+		return openStore(context.Background(), file, reg)
+	})
 }
 
 func buildOn(o Options, file *config.Config, open func(prometheus.Registerer) (Store, error)) (*Daemon, error) {
@@ -141,8 +143,8 @@ func buildOn(o Options, file *config.Config, open func(prometheus.Registerer) (S
 		changed:   make(chan struct{}, 1),
 		news:      make(chan struct{}, 1),
 		hsmAgain:  make(chan struct{}, 1),
-		host:      cmp.Or(o.host, hostName()),
-		lease:     leaseTime,
+		host:      cmp.Or(o.host, file.Host, hostName()),
+		lease:     file.Store.Lease,
 		ledAnew:   make(chan struct{}, 1),
 		boot:      term.Boottime,
 	}
@@ -285,6 +287,9 @@ func (d *Daemon) listen(ctx context.Context, g *errgroup.Group) error {
 	}
 	d.control = control.NewServer(d, auth, d.log, d.reg)
 	d.control.FindLogins(login.Of)
+	if d.cfg.Store.Shared() {
+		d.control.OnHost(d.cfg.Host)
+	}
 	l, err := control.Listen(d.cfg.Control.Socket, readers(d.cfg.Control.Group))
 	if err != nil {
 		return forAPerson(d.cfg, "control.socket", fmt.Errorf("open the control socket: %w", err))

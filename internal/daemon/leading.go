@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"os"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -21,9 +20,6 @@ import (
 
 // A daemon has two lives. While it leads, it does all that acts or proves; a term of it begins as a process does. While
 // it follows, it shows what the leader published, and takes requests into the records.
-
-// leaseTime is how long a lease holds, unless the configuration says otherwise.
-const leaseTime = 15 * time.Second
 
 // makeElector makes what decides whether this host leads. From here on the store is watched for a term that is over.
 func (d *Daemon) makeElector() {
