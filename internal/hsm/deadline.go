@@ -22,7 +22,7 @@ func (r request) due(ctx context.Context) ([]byte, error) {
 			return nil, newError(Late, key.Retry, "HSM call %s was not sent: %w", r.Method, err)
 		}
 		r.Until = end.Round(0) // by the wall clock
-		now := time.Now() // before: if this process stands still meanwhile, the deadline only comes earlier
+		now := time.Now()      // before: if this process stands still meanwhile, the deadline only comes earlier
 		if left, ok := term.Left(ctx); ok {
 			r.Until = now.Add(left).Round(0)
 		}
