@@ -66,6 +66,8 @@ const (
 	Repointed        Event = "consumer repointed"
 	RepointVoid      Event = "repointing did not happen" // keyd tries again
 	RepointFailed    Event = "repointing failed"         // keyd does not
+	RepointMet       Event = "repointing not needed"     // keyd found nothing to move
+	RepointLapsed    Event = "repointing request lapsed" // keyd could not do it in time
 )
 
 // The events of a vault's KEKs. Their entries have the vault's URL instead of a key.

@@ -30,6 +30,7 @@ import (
 	"github.com/keyd-project/keyd/internal/login"
 	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/store/shared"
 	"github.com/keyd-project/keyd/internal/term"
 	"github.com/keyd-project/keyd/internal/vault"
 	"github.com/keyd-project/keyd/internal/web"
@@ -68,6 +69,7 @@ type Daemon struct {
 	proving sync.Mutex           // held while health runs
 
 	store    Store
+	shared   *shared.Store // the same; nil where one host has the state
 	hsm      *hsm.Client
 	sup      *hsm.Supervisor // nil if the HSM side is a service of its own
 	observer *observe.Observer

@@ -17,7 +17,7 @@ import (
 const (
 	// hostsTick is how often a host looks at what the others published, and at what is new in the chain.
 	hostsTick = time.Second
-	// showEvery is how often a follower asks for what the leader publishes.
+	// showEvery is how often a host asks for what the others publish.
 	showEvery = 3 * time.Second
 	// goneAfter is how long a host must be silent before the leader forgets it.
 	goneAfter = 24 * time.Hour
@@ -38,7 +38,7 @@ type hosts struct {
 
 	reported leader.Report // only watchHosts uses these
 	sent     time.Duration
-	read     time.Duration // when it last asked for what the leader publishes
+	read     time.Duration // when it last asked for what the others publish
 	handover leader.Handover
 }
 
@@ -49,11 +49,11 @@ func (d *Daemon) watchHosts(ctx context.Context) {
 	for {
 		d.follow(ctx)
 		d.report(ctx)
-		if now := d.boot(); now-d.hosts.read >= showEvery {
+		if now := d.boot(); now-d.hosts.read >= min(showEvery, d.lease/3) {
 			d.hosts.read = now
 			d.readShown(ctx)
+			d.readReports(ctx)
 		}
-		d.readReports(ctx)
 		d.judgeHosts()
 		select {
 		case <-ctx.Done():
@@ -75,8 +75,8 @@ func (d *Daemon) report(ctx context.Context) {
 	r.Head = d.hosts.headSeen()
 	now := d.boot()
 	was := h.reported
-	was.Head = r.Head                                   // the chain grows all the time
-	if r == was && h.sent > 0 && now-h.sent < d.lease { // a host reports at least once in a lease time
+	was.Head = r.Head // the chain grows all the time
+	if r == was && h.sent > 0 && now-h.sent < d.lease {
 		return
 	}
 	r.Beat++

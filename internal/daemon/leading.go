@@ -24,6 +24,7 @@ import (
 // makeElector makes what decides whether this host leads. From here on the store is watched for a term that is over.
 func (d *Daemon) makeElector() {
 	_, d.alone = d.store.(*bolt.Store)
+	d.shared, _ = d.store.(*shared.Store)
 	d.hosts.reported = leader.Report{Host: d.host, Run: rand.Text()}
 	d.elector = leader.New(leader.Config{
 		Store: d.store, Host: d.host, TTL: d.lease, Boot: term.Boottime, Random: rand.Reader, May: d.mayLead,
