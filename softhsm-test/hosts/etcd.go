@@ -43,7 +43,7 @@ func newEtcd(dir, address string) (e *etcd, err error) {
 func (e *etcd) section() string {
 	var ends []string
 	for _, proxy := range e.proxies {
-		ends = append(ends, "https://"+proxy.Listen)
+		ends = append(ends, fmt.Sprintf("%q", "https://"+proxy.Listen))
 	}
 	return fmt.Sprintf("etcd: {endpoints: [%s], ca_file: %s, certificate_file: %s, key_file: %s}",
 		strings.Join(ends, ", "), e.cluster.Files.CA, e.cluster.Files.Certificate, e.cluster.Files.Key)

@@ -72,7 +72,11 @@ func judgeAll(ctx context.Context, work string, o options) error {
 	results, errs := make([]result, len(engines)), make([]error, len(engines))
 	var both sync.WaitGroup
 	for i, name := range engines {
-		both.Go(func() { results[i], errs[i] = tellAll(ctx, work, i, name, o) })
+		both.Go(func() {
+			if results[i], errs[i] = tellAll(ctx, work, i, name, o); errs[i] != nil {
+				fmt.Fprintln(os.Stderr, errs[i]) // at once: the other engine's stories may take long
+			}
+		})
 	}
 	both.Wait()
 	sum := result{}
@@ -83,6 +87,9 @@ func judgeAll(ctx context.Context, work string, o options) error {
 	fmt.Printf("hosts: %d faults on postgres, %d on etcd, lost %d, doubled %d, forked %d\n",
 		results[0].faults, results[1].faults, sum.lost, sum.doubled, sum.forked)
 	err := errors.Join(errs...)
+	if err != nil {
+		err = errors.New("a story did not end as it must: see above")
+	}
 	if o.only == "" && slices.ContainsFunc(results, func(r result) bool { return r.faults == 0 }) {
 		err = errors.Join(err, errors.New("an engine had no fault"))
 	}
@@ -106,7 +113,7 @@ func tellAll(ctx context.Context, work string, number int, engine string, o opti
 	w, err := newWorld(ctx, work, number, engine, o)
 	defer func() { err = errors.Join(err, w.close()) }()
 	if err != nil {
-		return r, fmt.Errorf("%s: %w", engine, err)
+		return r, fmt.Errorf("%s: %w\n%s", engine, err, w.explain())
 	}
 	for _, s := range told {
 		began := time.Now()

@@ -282,18 +282,10 @@ func many(w *world) error {
 		w.keys = append(w.keys, fmt.Sprint("key-", n))
 		w.wanted[fmt.Sprint("key-", n)] = 1
 	}
-	if err := w.configure(); err != nil {
+	if err := errors.Join(w.configure(), w.reload(w.hosts...)); err != nil {
 		return err
 	}
-	for _, h := range w.hosts {
-		if _, err := h.command("reload", "--socket", h.path("keyd.sock")); err != nil {
-			return err
-		}
-	}
-	if err := w.settle(); err != nil {
-		return err
-	}
-	if err := w.rotate(w.keys...); err != nil {
+	if err := errors.Join(w.settle(), w.rotate(w.keys...)); err != nil {
 		return err
 	}
 	for range 2 {

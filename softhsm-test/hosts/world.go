@@ -130,10 +130,10 @@ func (w *world) makeHosts() error {
 	if err := w.eventually("the key exchange keys are made", func() bool { return w.pin() }); err != nil {
 		return err
 	}
-	if err := errors.Join(first.stop(), w.configure()); err != nil {
+	if err := errors.Join(w.configure(), w.reload(first)); err != nil {
 		return err
 	}
-	for _, h := range w.hosts {
+	for _, h := range w.hosts[1:] {
 		if err := h.start(); err != nil {
 			return err
 		}
@@ -188,6 +188,16 @@ func (w *world) configure() error {
 		fmt.Fprintf(&b, "control: {socket: %s}\nweb: {listen: \"127.0.0.1:0\"}\nhealth: {look: 1m, newest: 20s}\n",
 			h.path("keyd.sock"))
 		if err := os.WriteFile(h.path("keyd.yaml"), []byte(b.String()), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reload has hosts read their configuration.
+func (w *world) reload(hosts ...*host) error {
+	for _, h := range hosts {
+		if _, err := h.command("reload", "--socket", h.path("keyd.sock")); err != nil {
 			return err
 		}
 	}
