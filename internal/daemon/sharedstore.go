@@ -59,7 +59,8 @@ func readShared(ctx context.Context, e stored.Engine) (s *shared.Store, done fun
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err = shared.Open(ctx, e, shared.Options{Dir: dir, Host: "reader", Now: time.Now})
+	s, err = shared.Open(ctx, e, shared.Options{Dir: dir, Host: "reader", Now: time.Now,
+		CallTime: time.Minute})
 	if err != nil {
 		return nil, nil, errors.Join(err, os.RemoveAll(dir))
 	}

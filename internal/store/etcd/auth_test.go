@@ -65,7 +65,7 @@ func TestAUserOrACertificateSaysWhoKeydIs(t *testing.T) {
 	byPassword.User, byPassword.PasswordFile = "keyd", passwordFile(t, password+"\n")
 	for name, c := range map[string]Config{"certificate": byCertificate, "password": byPassword} {
 		e := open(t, c)
-		commit(t, e, noting(t, tipOf(t, e), "noted", 1))
+		commit(t, e, noting(t, tipOf(t, e), "noted", 200)) // in nested transactions
 		lead(t, e, name)
 		if w, err := e.Warnings(t.Context()); err != nil || len(w) > 0 {
 			t.Errorf("by %s: it warns of %q, %v", name, w, err)

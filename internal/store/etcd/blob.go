@@ -46,7 +46,10 @@ func (e *Engine) PutBlob(ctx context.Context, b stored.Blob) error {
 	if err != nil || refusal == nil {
 		return err
 	}
-	return e.guardFailed(b.Epoch, *refusal)
+	if err := e.guardFailed(b.Epoch, *refusal); err != nil {
+		return err
+	}
+	return e.failed(doing, errVoid, false)
 }
 
 // Seal has the store refuse every change from now on, and say why.

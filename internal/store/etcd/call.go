@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
+
+	"github.com/keyd-project/keyd/internal/store/stored"
 )
 
 // departures notes what became of a request, on its way to etcd. It is gRPC's stats.Handler.
@@ -137,6 +139,15 @@ func (e *Engine) ready(ctx context.Context, d time.Duration, why *error, token *
 	case <-time.After(d):
 		return true
 	}
+}
+
+// certain is an error of something that does no harm if it happened all the same.
+func certain(err error) error {
+	var failed *stored.EngineError
+	if errors.As(err, &failed) && failed.Ambiguous {
+		return &stored.EngineError{Engine: failed.Engine, Doing: failed.Doing, Err: failed.Err}
+	}
+	return err
 }
 
 // unanswered reports whether a question got no answer, so that another member may give one.

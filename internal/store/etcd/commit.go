@@ -54,8 +54,14 @@ func (e *Engine) Commit(ctx context.Context, c stored.Change) error {
 	return e.whyNot(c, *refusal)
 }
 
-// guarded has a change need that the store is not sealed, and that the epoch is in force, if there is one.
+// errVoid is why a change was not made that was on its way when this handle settled another one.
+var errVoid = errors.New("keyd voided it, when it settled a change that was not answered; try again")
+
+// guarded has a change need that it was not voided, that the store is not sealed, and that the epoch is in force, if
+// there is one.
 func (e *Engine) guarded(c change, epoch *term.Epoch) change {
+	cmp, get := e.doubt.when(e)
+	c.when, c.ask = append(c.when, cmp), append(c.ask, get)
 	c.when, c.ask = append(c.when, e.is("sealed", nil)), append(c.ask, e.get("sealed"))
 	if epoch != nil {
 		c.when, c.ask = append(c.when, e.is("epoch", encodeEpoch(*epoch))), append(c.ask, e.get("epoch"))
@@ -76,7 +82,7 @@ func (e *Engine) whyNot(c stored.Change, f found) error {
 			return fmt.Errorf("%s: %s: %w", e.Name(), r.Name, stored.ErrRecord)
 		}
 	}
-	return e.failed("save a change", errors.New("it was refused, and nothing says why"), false)
+	return e.failed("save a change", errVoid, false)
 }
 
 // guardFailed says whether it is the seal or the epoch that a change was refused for.

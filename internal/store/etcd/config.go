@@ -37,7 +37,7 @@ type Config struct {
 
 // inner are the first names of keyd's keys under a prefix. No prefix may have one of them as a part: then no store
 // can lie in another one's keys.
-var inner = []string{"entry", "head", "record", "blob"}
+var inner = []string{"entry", "head", "record", "blob", "void"}
 
 // Check returns what is wrong with a configuration.
 func (c Config) Check() error {

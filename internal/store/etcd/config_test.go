@@ -27,7 +27,7 @@ func TestWhatConfigurationsAreRefused(t *testing.T) {
 		"an endpoint without TLS":  {func(c *Config) { c.Endpoints = []string{"http://db1:2379"} }, "write https://"},
 		"a host without a scheme":  {func(c *Config) { c.Endpoints = []string{"db1:2379"} }, "https"},
 		"an endpoint without port": {func(c *Config) { c.Endpoints[0] = "https://db1" }, "not a URL such as"},
-		"a password in the URL":    {func(c *Config) { c.Endpoints[0] = "https://k:secret@db1:2379" }, "not a URL such as"},
+		"a password in the URL":    {func(c *Config) { c.Endpoints[0] = "https://k:secret@db1:2379" }, "not a URL"},
 		"both kinds of endpoint":   {func(c *Config) { c.Endpoints[0] = "http://127.0.0.1:1" }, "use one of them"},
 		"a certificate alone":      {func(c *Config) { c.CertificateFile = "x" }, "key_file"},
 		"a user alone":             {func(c *Config) { c.User = "keyd" }, "password_file"},

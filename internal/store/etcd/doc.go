@@ -13,6 +13,7 @@
 //	epoch           the epoch in force: number (8) ‖ nonce (16); it stays when the lease is over
 //	leader          who took this epoch, and when, as JSON
 //	lease           the epoch ‖ etcd's lease (8) ‖ seconds asked for (8); it is gone when the lease is over
+//	void/HANDLE     how often this handle voided what it had sent: see Tip
 //	sealed          why the store takes no changes any more
 //
 // Package stored says what the bytes of entries and records are. The numbers are big endian.

@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -10,7 +9,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
-	"github.com/keyd-project/keyd/internal/store/stored"
 	"github.com/keyd-project/keyd/internal/term"
 )
 
@@ -33,11 +31,7 @@ func (e *Engine) grant(ctx context.Context, doing string, epoch term.Epoch, ttl 
 		}
 		return err
 	})
-	var failed *stored.EngineError
-	if errors.As(err, &failed) && failed.Ambiguous { // one that nobody knows of binds nobody, and ends by itself
-		err = e.failed(doing, failed.Err, false)
-	}
-	return g, err
+	return g, certain(err) // a lease that nobody knows of binds nobody, and ends by itself
 }
 
 func (e *Engine) putLease(g granted) clientv3.Op {

@@ -89,10 +89,58 @@ func TestALostAnswerIsAmbiguousWhetherTheChangeWasMadeOrNot(t *testing.T) {
 		if made {
 			want = ends(c)
 		}
-		if now := tipOf(t, witness); now != want {
-			t.Errorf("made: %t: the tip is %+v, want %+v", made, now, want)
+		p.loseAnswers.Store(false)
+		p.loseAsked.Store(false)
+		for name, e := range map[string]*Engine{"the host itself": e, "a witness": witness} {
+			if now := tipOf(t, e); now != want {
+				t.Errorf("made: %t: %s sees the tip %+v, want %+v", made, name, now, want)
+			}
 		}
 	}
+}
+
+// A member that hangs goes on with what it had received, long after keyd gave up and looked.
+func TestAChangeThatArrivesAfterKeydLookedIsNotMade(t *testing.T) {
+	in := etcdtest.Start(t, etcdtest.Options{}) // nobody else writes here
+	direct := fresh(t, in)
+	witness := open(t, direct)
+	p := newProxy(t, in.Members[0])
+	through := direct
+	through.Endpoints = []string{p.URL}
+	e := open(t, through)
+	first := noting(t, stored.Tip{}, "noted", 1)
+	commit(t, e, first)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	p.keep.Store(true)
+	go func() {
+		// A save names the tip to compare it, to write it and to read it, which is the last that it says.
+		until(t, func() bool { return p.holds(direct.Prefix+"tip") == 3 })
+		p.loseAsked.Store(true) // nor does the member hear that keyd gave up
+		cancel()
+	}()
+	late := noting(t, ends(first), "late", 1)
+	wantFailed(t, e.Commit(ctx, late), true)
+	p.hangUp()
+	p.keep.Store(false)
+	p.loseAsked.Store(false)
+	if now := tipOf(t, e); now != ends(first) {
+		t.Fatalf("the tip is %+v before the change arrived", now)
+	}
+	applied := func() uint64 {
+		s, err := witness.client.Status(t.Context(), direct.Endpoints[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.RaftAppliedIndex
+	}
+	before := applied()
+	p.pour(t)
+	until(t, func() bool { return applied() > before })
+	if now := tipOf(t, witness); now != ends(first) {
+		t.Errorf("the late change was made: the tip is %+v", now)
+	}
+	commit(t, e, noting(t, ends(first), "noted", 1))
 }
 
 // until waits, while the test runs.

@@ -144,16 +144,16 @@ func (e *Engine) try(ctx context.Context, c change) (refusal *found, err error) 
 		}
 		return err
 	})
-	var failed *stored.EngineError
-	if !errors.Is(err, rpctypes.ErrNoSpace) || !errors.As(err, &failed) {
-		return refusal, err
+	if errors.Is(err, rpctypes.ErrNoSpace) {
+		now, unknown := e.look(ctx, c.doing, e.get(c.key))
+		if got := now.value(c.key); unknown == nil && bytes.Equal(got, c.value) && (got == nil) == (c.value == nil) {
+			return nil, nil
+		} else if unknown == nil {
+			return nil, certain(err)
+		}
 	}
-	now, unknown := e.look(ctx, c.doing, e.get(c.key))
-	if unknown != nil {
-		return nil, err // ambiguous
+	if failed := (&stored.EngineError{}); errors.As(err, &failed) && failed.Ambiguous {
+		e.doubt.open.Store(true)
 	}
-	if got := now.value(c.key); bytes.Equal(got, c.value) && (got == nil) == (c.value == nil) {
-		return nil, nil
-	}
-	return nil, e.failed(c.doing, failed.Err, false)
+	return refusal, err
 }

@@ -24,7 +24,7 @@ const (
 	patience = 8 * time.Second
 	// glance is how long keyd waits for the first answer to a question that it may ask again, at another member.
 	glance = 500 * time.Millisecond
-	// etcd closes a connection that is pinged more often than every 5 s.
+	// etcd closes a connection that is pinged more often than every 5 s, or while nothing is asked.
 	pingEvery, pingWait = 6 * time.Second, 3 * time.Second
 )
 
@@ -37,6 +37,7 @@ type Engine struct {
 	cfg     Config
 	client  *clientv3.Client
 	session *session
+	doubt   *doubt
 	page    int   // entries that are read at once
 	history int64 // revisions that etcd may keep before Warnings says so
 }
@@ -77,10 +78,10 @@ func dial(ctx context.Context, c Config) (*Engine, error) {
 		return nil, err
 	}
 	c.Quota, c.patience = cmp.Or(c.Quota, DefaultQuota), cmp.Or(c.patience, patience)
-	e := &Engine{cfg: c, session: &session{}, page: 500, history: longHistory}
+	e := &Engine{cfg: c, session: &session{}, doubt: newDoubt(), page: 500, history: longHistory}
 	e.client, err = clientv3.New(clientv3.Config{
 		Endpoints: c.Endpoints, TLS: secure, DialTimeout: c.patience,
-		DialKeepAliveTime: pingEvery, DialKeepAliveTimeout: pingWait, PermitWithoutStream: true,
+		DialKeepAliveTime: pingEvery, DialKeepAliveTimeout: pingWait,
 		// The client asks once: it would hide that an earlier attempt may have happened. See write.
 		MaxUnaryRetries: 1,
 		Logger:          zap.NewNop(),

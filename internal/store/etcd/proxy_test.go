@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"net/url"
@@ -11,15 +12,25 @@ import (
 	"github.com/keyd-project/keyd/softhsm-test/etcdtest"
 )
 
-// proxy stands between keyd and one member. It can lose what goes one way, and cut all connections.
+// proxy stands between keyd and one member. It can lose what goes one way, or keep what goes to the member, and cut all
+// connections.
 type proxy struct {
 	URL         string
 	loseAnswers atomic.Bool
 	loseAsked   atomic.Bool
+	keep        atomic.Bool
 	lost        atomic.Int64 // bytes
 
-	mu    sync.Mutex
-	conns []net.Conn
+	mu   sync.Mutex
+	near []net.Conn // to keyd
+	far  []net.Conn // to the member
+	kept []kept
+}
+
+// kept is what did not go on to the member yet.
+type kept struct {
+	to   io.Writer
+	data []byte
 }
 
 func newProxy(t *testing.T, m *etcdtest.Member) *proxy {
@@ -45,10 +56,10 @@ func newProxy(t *testing.T, m *etcdtest.Member) *proxy {
 				continue
 			}
 			p.mu.Lock()
-			p.conns = append(p.conns, near, far)
+			p.near, p.far = append(p.near, near), append(p.far, far)
 			p.mu.Unlock()
-			go p.pass(far, near, &p.loseAsked)
-			go p.pass(near, far, &p.loseAnswers)
+			go p.pass(far, near, &p.loseAsked, &p.keep)
+			go p.pass(near, far, &p.loseAnswers, &atomic.Bool{})
 		}
 	}()
 	t.Cleanup(func() {
@@ -58,30 +69,66 @@ func newProxy(t *testing.T, m *etcdtest.Member) *proxy {
 	return p
 }
 
-// pass passes on what it reads, or loses it.
-func (p *proxy) pass(to io.Writer, from io.Reader, lose *atomic.Bool) {
-	buf := make([]byte, 64<<10)
+// pass passes on what it reads, or loses it, or keeps it.
+func (p *proxy) pass(to io.Writer, from io.Reader, lose, keep *atomic.Bool) {
 	for {
+		buf := make([]byte, 64<<10)
 		n, err := from.Read(buf)
 		if err != nil {
 			return
 		}
-		if lose.Load() {
+		switch {
+		case lose.Load():
 			p.lost.Add(int64(n))
-			continue
-		}
-		if _, err := to.Write(buf[:n]); err != nil {
-			return
+		case keep.Load():
+			p.mu.Lock()
+			p.kept = append(p.kept, kept{to, buf[:n]})
+			p.mu.Unlock()
+		default:
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
 		}
 	}
 }
 
-// cut ends all connections.
-func (p *proxy) cut() {
+// holds counts a text in what was kept.
+func (p *proxy) holds(text string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, c := range p.conns {
+	var all []byte
+	for _, k := range p.kept {
+		all = append(all, k.data...)
+	}
+	return bytes.Count(all, []byte(text))
+}
+
+// pour passes on what was kept.
+func (p *proxy) pour(t *testing.T) {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, k := range p.kept {
+		if _, err := k.to.Write(k.data); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// hangUp ends the connections to keyd, and the member does not see that.
+func (p *proxy) hangUp() { p.end(&p.near) }
+
+// cut ends all connections.
+func (p *proxy) cut() {
+	p.end(&p.near)
+	p.end(&p.far)
+}
+
+func (p *proxy) end(conns *[]net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range *conns {
 		_ = c.Close()
 	}
-	p.conns = nil
+	*conns = nil
 }

@@ -15,9 +15,13 @@ import (
 	"github.com/keyd-project/keyd/internal/store/stored"
 )
 
-// Tip is the end of the chain.
+// Tip is the end of the chain. After a change that was not answered, it is final: that change is in the chain that it
+// ends, or is never made.
 func (e *Engine) Tip(ctx context.Context) (stored.Tip, error) {
 	const doing = "read the end of the chain"
+	if err := e.settle(ctx); err != nil {
+		return stored.Tip{}, err
+	}
 	found, err := e.look(ctx, doing, e.get("tip"))
 	if err != nil {
 		return stored.Tip{}, err
@@ -65,8 +69,12 @@ func (e *Engine) Heads(ctx context.Context) (map[string]stored.Head, stored.Tip,
 }
 
 // Entries returns at most limit entries from a number on, in order. It reads all pages at the revision of the first
-// one. When etcd has compacted that away meanwhile, it goes on at the newest: an entry never changes.
+// one. When etcd has compacted that away meanwhile, it goes on at the newest: an entry never changes. It is as final as
+// Tip.
 func (e *Engine) Entries(ctx context.Context, from uint64, limit int) (entries []chain.Linked, err error) {
+	if err := e.settle(ctx); err != nil {
+		return nil, err
+	}
 	end, revision := clientv3.GetPrefixRangeEnd(e.key("entry/")), int64(0)
 	for next := max(from, 1); len(entries) < limit; {
 		doing := fmt.Sprintf("read the chain from entry %d on", next)

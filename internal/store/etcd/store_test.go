@@ -18,7 +18,9 @@ func TestTheContractOfAStore(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s, err := shared.Open(t.Context(), e, shared.Options{Dir: dir, Host: "one", Now: time.Now})
+			s, err := shared.Open(t.Context(), e, shared.Options{
+				Dir: dir, Host: "one", Now: time.Now, CallTime: time.Minute,
+			})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -94,8 +94,8 @@ func (e *Engine) alarms(ctx context.Context) (found []string, err error) {
 	for _, a := range r.Alarms {
 		text := "etcd member %x differs from the others (alarm CORRUPT): replace it, and run keyd audit --verify"
 		if a.Alarm == pb.AlarmType_NOSPACE {
-			text = "etcd member %x is full (alarm NOSPACE), and keyd cannot save anything. Compact and defragment etcd, " +
-				"or raise its quota, and then: etcdctl alarm disarm"
+			text = "etcd member %x is full (alarm NOSPACE), and keyd cannot save anything. Compact and defragment " +
+				"etcd, or raise its quota, and then: etcdctl alarm disarm"
 		}
 		found = append(found, fmt.Sprintf(text, a.MemberID))
 	}

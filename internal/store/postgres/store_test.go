@@ -19,7 +19,9 @@ func TestTheContractOfAStore(t *testing.T) {
 			t.Helper()
 			e, err := postgres.Open(options(url))
 			must(t, err)
-			s, err := shared.Open(t.Context(), e, shared.Options{Dir: dir, Host: "one", Now: time.Now})
+			s, err := shared.Open(t.Context(), e, shared.Options{
+				Dir: dir, Host: "one", Now: time.Now, CallTime: time.Minute,
+			})
 			must(t, err)
 			t.Cleanup(func() { must(t, s.Close()) })
 			return s

@@ -34,8 +34,12 @@ func (f *faulty) Commit(ctx context.Context, c stored.Change) error {
 		next, f.faults = f.faults[0], f.faults[1:]
 	}
 	f.mu.Unlock()
-	ctx = context.WithoutCancel(ctx) // a change may land after its caller has given up
-	return next(c, func() error { return f.Engine.Commit(ctx, c) })
+	anyway := context.WithoutCancel(ctx) // a change may land after its caller has given up
+	err := next(c, func() error { return f.Engine.Commit(anyway, c) })
+	if ctx.Err() != nil {
+		return lost()
+	}
+	return err
 }
 
 func (f *faulty) answers() error {

@@ -149,6 +149,7 @@ func TestAFollowerFindsByReadingAloneThatTheStoreLostChanges(t *testing.T) {
 	head(t, f.three) // sees the lost entry
 	f.promote()
 	head(t, f.three)
+	wantMissing(t, "its health", f.three.Healthy(), f.seen)
 	if h, err := f.two.Halted(t.Context()); err != nil || h == nil || h.Host != "three" {
 		t.Errorf("halted: %+v, %v; want by host three", h, err)
 	}

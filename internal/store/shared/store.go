@@ -1,6 +1,7 @@
 package shared
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,11 +21,12 @@ type Options struct {
 	Host       string // its name
 	Now        func() time.Time
 	Registerer prometheus.Registerer // nil: no metrics
+	CallTime   time.Duration         // bounds one call of the engine, and with its tries a write thrice that; 0: 5 s
 }
 
 // Store is the state of an instance with several hosts. Any goroutine may call its methods.
 type Store struct {
-	engine  stored.Engine
+	engine  limited
 	dir     string
 	host    string
 	now     func() time.Time
@@ -64,7 +66,7 @@ func Open(ctx context.Context, engine stored.Engine, o Options) (*Store, error) 
 }
 
 func open(ctx context.Context, engine stored.Engine, o Options) (*Store, error) {
-	s := &Store{engine: limited{engine}, dir: o.Dir, host: o.Host, now: o.Now,
+	s := &Store{engine: limited{engine, cmp.Or(o.CallTime, callTime)}, dir: o.Dir, host: o.Host, now: o.Now,
 		records: stored.NewKept(record.Record.Clone), vaults: stored.NewKept(record.Vault.Clone),
 		settings: stored.NewKept(record.Settings.Clone), writing: make(chan struct{}, 1),
 		known:   known{busy: make(chan struct{}, 1)},

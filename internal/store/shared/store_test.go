@@ -13,10 +13,15 @@ import (
 
 func clock() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
 
-// on opens a store on an engine, as a host with this state directory.
+// on opens a store on an engine, as a host with this state directory. No slow machine makes a call last too long.
 func on(t *testing.T, engine stored.Engine, host, dir string) *Store {
 	t.Helper()
-	s, err := Open(t.Context(), engine, Options{Dir: dir, Host: host, Now: clock})
+	return with(t, engine, Options{Dir: dir, Host: host, Now: clock, CallTime: time.Minute})
+}
+
+func with(t *testing.T, engine stored.Engine, o Options) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), engine, o)
 	if err != nil {
 		t.Fatal(err)
 	}

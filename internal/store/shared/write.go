@@ -17,12 +17,8 @@ import (
 // under way wait, and then share one change. Each of them succeeds or fails as if it were alone, except that they share
 // the engine's answer.
 
-const (
-	// writeTime bounds one change with all its tries.
-	writeTime = 15 * time.Second
-	// maxTries is how often a change is linked anew because another host was first.
-	maxTries = 40
-)
+// maxTries is how often a change is linked anew because another host was first.
+const maxTries = 40
 
 // pending is a write that waits.
 type pending struct {
@@ -118,7 +114,7 @@ func (s *Store) write(ctx context.Context, parts ...part) error {
 			if s.waiting.drop(p) {
 				return ctx.Err()
 			}
-			<-p.done // it is under way, and ends within writeTime
+			<-p.done // it is under way, and ends
 			return p.err
 		case s.writing <- struct{}{}:
 			if group := s.waiting.take(); len(group) > 0 {
@@ -144,7 +140,7 @@ func onlyAnybodys(parts []part) error {
 // writeGroup makes one change of the writes, and tells each of them. It is called by one goroutine at a time.
 func (s *Store) writeGroup(ctx context.Context, group []*pending) {
 	// Others wait for this change, too: it does not end with the caller that happens to make it.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*s.engine.time)
 	defer cancel()
 	begun := time.Now()
 	left, err := s.change(ctx, group)
