@@ -137,6 +137,9 @@ func writeStoreStatus(w io.Writer, st style, s daemon.StoreStatus) {
 		line("audit", "%s, the last with hash %s", auditEntries(s.Entries), cmp.Or(s.Head, "–"))
 		line("records", "%d", s.Records)
 	}
+	if s.Room != "" {
+		line("room", "%s", s.Room)
+	}
 	for _, h := range s.Hosts {
 		line("host "+h.Host, "%s", clean(hostWords(h, s.Entries)))
 	}

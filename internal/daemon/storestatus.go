@@ -28,7 +28,10 @@ type StoreStatus struct {
 	Copying  bool         `json:"copying"`          // a copy into it is not whole
 	Leader   *StoreLeader `json:"leader,omitempty"` // nil: nobody leads
 	Hosts    []StoreHost  `json:"hosts"`
+	Room     string       `json:"room,omitempty"` // how many keys × years fit, in words
 	Warnings []string     `json:"warnings"`
+
+	keys int
 }
 
 // StoreLeader is who leads.
@@ -104,7 +107,7 @@ func (s *StoreStatus) readFile(ctx context.Context, cfg *config.Config) error {
 // readEngine asks one thing after the other: where the engine does not answer, one error says so.
 func (s *StoreStatus) readEngine(ctx context.Context, e stored.Engine) error {
 	for _, ask := range []func(context.Context, stored.Engine) error{
-		s.readChain, s.readLeader, s.readStops, s.readHosts, s.readWarnings,
+		s.readChain, s.readLeader, s.readStops, s.readHosts, s.readWarnings, s.readRoom,
 	} {
 		if err := ask(ctx, e); err != nil {
 			return err
@@ -116,6 +119,11 @@ func (s *StoreStatus) readEngine(ctx context.Context, e stored.Engine) error {
 func (s *StoreStatus) readChain(ctx context.Context, e stored.Engine) error {
 	heads, tip, err := e.Heads(ctx)
 	s.Entries, s.Records = tip.Seq, len(heads)
+	for name := range heads {
+		if stored.IsKey(name) {
+			s.keys++
+		}
+	}
 	if tip.Hash != (chain.Hash{}) {
 		s.Head = tip.Hash.String()
 	}
@@ -150,6 +158,28 @@ func (s *StoreStatus) readStops(ctx context.Context, e stored.Engine) (err error
 
 func (s *StoreStatus) readWarnings(ctx context.Context, e stored.Engine) (err error) {
 	s.Warnings, err = e.Warnings(ctx)
+	return err
+}
+
+// roomy is an engine that knows how much it holds.
+type roomy interface {
+	Room(ctx context.Context, entriesPerKeyAndYear int64) (string, error)
+}
+
+// readRoom says how much fits, if the keys go on as they did. It takes a week of the chain to tell.
+func (s *StoreStatus) readRoom(ctx context.Context, e stored.Engine) error {
+	r, ok := e.(roomy)
+	first, err := e.Entries(ctx, 1, 1)
+	if !ok || err != nil || len(first) == 0 || s.keys == 0 {
+		return err
+	}
+	const week, year = 7 * 24 * time.Hour, 365 * 24 * time.Hour
+	age := time.Since(first[0].Time)
+	if age < week {
+		return nil
+	}
+	perYear := float64(s.Entries) / float64(s.keys) * float64(year) / float64(age)
+	s.Room, err = r.Room(ctx, int64(perYear)+1)
 	return err
 }
 
