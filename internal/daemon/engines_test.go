@@ -104,7 +104,8 @@ func TestAStoreBelongsToTheInstanceThatMadeIt(t *testing.T) {
 		if strings.Contains(section, "etcd") { // whose prefix has the instance's name
 			write(t, other, strings.Replace(string(text), "instance: test", "instance: other", 1)+
 				"# same prefix\n")
-			write(t, other, strings.Replace(string(must[[]byte](t)(os.ReadFile(other))), "{endpoints", "{prefix: /keyd/test, "+
+			write(t, other, strings.Replace(string(must[[]byte](t)(os.ReadFile(other))), "{endpoints", "{prefix: "+
+				"/keyd/test, "+
 				"endpoints", 1))
 		}
 		_, err = InitStore(ctx, other, InitAs{})
@@ -273,4 +274,43 @@ func TestTheDaemonsRoleOwnsNothing(t *testing.T) {
 	if strings.Contains(warnings, "may change and remove audit entries") {
 		t.Error(warnings)
 	}
+}
+
+// Without it keyd would begin anew, as if it had no keys, when the section store is lost.
+func TestAHostThatHadAStoreForSeveralDoesNotBeginAStateOfItsOwn(t *testing.T) {
+	ctx, path := t.Context(), configured(t, "", "")
+	cfg := load(t, path)
+	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(cfg.StateDir, "seen-head"), "")
+	_, err := openStore(ctx, cfg, nil)
+	wantError(t, "put store: back into the configuration", err)
+	if err := os.Remove(filepath.Join(cfg.StateDir, "seen-head")); err != nil {
+		t.Fatal(err)
+	}
+	if err := must[Store](t)(openStore(ctx, cfg, nil)).Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAPasswordIsOneLineOfAFileThatNobodyElseCanChange(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "password")
+	for text, want := range map[string]string{"secret\n": "", "secret": "", "": "must hold one " +
+		"line", "a\nb\n": "must hold " +
+		"one line"} {
+		write(t, path, text)
+		got, err := readPassword(path, uint32(os.Geteuid()))
+		if want == "" && (err != nil || got != "secret") {
+			t.Errorf("%q is %q, %v", text, got, err)
+		}
+		if want != "" {
+			wantError(t, want, err)
+		}
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, err := readPassword(path, uint32(os.Geteuid()))
+	wantError(t, "is writable by group or others", err)
 }
