@@ -126,10 +126,7 @@ func writeKey(w io.Writer, s style, snap status.Snapshot, k status.Key) {
 
 // facts are names and values. A fact without a value is not shown.
 func facts(snap status.Snapshot, k status.Key) [][2]string {
-	var hold, spares, repointing string
-	if k.Repointing != nil {
-		repointing = k.Repointing.Words()
-	}
+	var hold, spares string
 	if k.Spares != nil {
 		spares = k.Spares.Words()
 	}
@@ -147,7 +144,6 @@ func facts(snap status.Snapshot, k status.Key) [][2]string {
 		{"last rotation", dated(snap.At, k.LastRotation)},
 		{"next rotation", datedRotation(snap, k)},
 		{"spares", spares},
-		{"consumer", repointing},
 		{"retire rule", retireRule(snap.At, k)},
 	}
 	for _, q := range k.Requests {

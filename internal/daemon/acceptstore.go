@@ -16,11 +16,10 @@ import (
 // AcceptStore has this host go on with a store that lacks what the host saw in it. The audit chain keeps that, with the
 // reason and with what is missing.
 func (d *Daemon) AcceptStore(ctx context.Context, actor, reason string) error {
-	s, ok := d.store.(*shared.Store)
-	if !ok {
+	if d.shared == nil {
 		return notShared()
 	}
-	if err := accept(ctx, s, actor, reason); err != nil {
+	if err := accept(ctx, d.shared, actor, reason); err != nil {
 		return err
 	}
 	d.log.Warn("root has accepted the store as it is", "reason", reason)

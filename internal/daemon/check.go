@@ -14,16 +14,16 @@ import (
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
-// Check tries everything that keyd needs once, or only what concerns the key or the vault with this name. It changes
-// nothing.
-func (d *Daemon) Check(ctx context.Context, name string) (status.Checked, error) {
+// Check tries everything that keyd needs once, or only what concerns the key or the vault with this name. It tells how
+// far it is, and changes nothing.
+func (d *Daemon) Check(ctx context.Context, name string, tell func(status.Progress)) (status.Checked, error) {
 	only, vault, err := d.checkScope(name)
 	if err != nil {
 		return status.Checked{}, err
 	}
 	ctx = priority.With(ctx, priority.Operator)
 	checks, err := check.Run(ctx, check.Parts{
-		Key: only, Vault: vault,
+		Key: only, Vault: vault, Tell: tell,
 		Self: d.approvals().Self, ConfigPath: d.opts.ConfigPath,
 		Config: d.config(), Start: CheckStart, Store: d.store, Shared: d.checkedStore(),
 		Keys:     d.loop,
@@ -40,10 +40,10 @@ func (d *Daemon) Check(ctx context.Context, name string) (status.Checked, error)
 
 // checkedStore is the store for several hosts; nil where one host has the state.
 func (d *Daemon) checkedStore() check.SharedStore {
-	if s, ok := d.store.(*shared.Store); ok {
-		return sharedStore{s, storeName(d.config())}
+	if d.shared == nil {
+		return nil
 	}
-	return nil
+	return sharedStore{d.shared, storeName(d.config())}
 }
 
 type sharedStore struct {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/config"
+	"github.com/keyd-project/keyd/internal/leader"
 	"github.com/keyd-project/keyd/internal/store/bolt"
 	"github.com/keyd-project/keyd/internal/store/shared"
 	"github.com/keyd-project/keyd/internal/store/stored"
@@ -17,19 +18,19 @@ import (
 
 // StoreStatus is what a store shows of itself, without a daemon.
 type StoreStatus struct {
-	Kind     string       `json:"kind"` // file, postgres or etcd
-	Store    string       `json:"store"`
-	Instance string       `json:"instance"`
-	Entries  uint64       `json:"entries"` // of the audit chain
-	Head     string       `json:"head"`
-	Records  int          `json:"records"`
-	Sealed   string       `json:"sealed,omitempty"` // why it takes no changes any more
-	Halt     *shared.Halt `json:"halt,omitempty"`   // why a host stopped all of them
-	Copying  bool         `json:"copying"`          // a copy into it is not whole
-	Leader   *StoreLeader `json:"leader,omitempty"` // nil: nobody leads
-	Hosts    []StoreHost  `json:"hosts"`
-	Room     string       `json:"room,omitempty"` // how many keys × years fit, in words
-	Warnings []string     `json:"warnings"`
+	Kind     string          `json:"kind"` // file, postgres or etcd
+	Store    string          `json:"store"`
+	Instance string          `json:"instance"`
+	Entries  uint64          `json:"entries"` // of the audit chain
+	Head     string          `json:"head"`
+	Records  int             `json:"records"`
+	Sealed   string          `json:"sealed,omitempty"` // why it takes no changes any more
+	Halt     *shared.Halt    `json:"halt,omitempty"`   // why a host stopped all of them
+	Copying  bool            `json:"copying"`          // a copy into it is not whole
+	Leader   *StoreLeader    `json:"leader,omitempty"` // nil: nobody leads
+	Hosts    []leader.Report `json:"hosts"`            // what each host published of itself last
+	Room     string          `json:"room,omitempty"`   // how many keys × years fit, in words
+	Warnings []string        `json:"warnings"`
 
 	keys int
 }
@@ -40,16 +41,6 @@ type StoreLeader struct {
 	Epoch string    `json:"epoch"`
 	Since time.Time `json:"since"` // by the engine's clock
 	Left  int64     `json:"lease_left_seconds"`
-}
-
-// StoreHost is what a host published of itself last.
-type StoreHost struct {
-	Host    string `json:"host"`
-	Version string `json:"version"`
-	Trouble string `json:"trouble,omitempty"` // why it cannot work
-	Policy  string `json:"policy"`            // digest of the configuration on which it acts
-	Leads   bool   `json:"leads"`
-	Head    uint64 `json:"head"` // the newest audit entry that it has seen
 }
 
 // Faults says what keeps keyd from working on the store, a line each.
@@ -185,7 +176,7 @@ func (s *StoreStatus) readRoom(ctx context.Context, e stored.Engine) error {
 
 // readHosts reads what the hosts published of themselves.
 func (s *StoreStatus) readHosts(ctx context.Context, e stored.Engine) error {
-	const reports = shared.StatusPrefix + "host/"
+	const reports = shared.StatusPrefix + leader.Prefix
 	names, err := e.Blobs(ctx, reports)
 	if err != nil {
 		return err
@@ -195,7 +186,7 @@ func (s *StoreStatus) readHosts(ctx context.Context, e stored.Engine) error {
 		if err != nil {
 			return err
 		}
-		h := StoreHost{Host: strings.TrimPrefix(name, reports)}
+		h := leader.Report{Host: strings.TrimPrefix(name, reports)}
 		if err := json.Unmarshal(text, &h); err != nil {
 			h.Trouble = "what it published cannot be read: " + err.Error()
 		}

@@ -40,6 +40,8 @@ const (
 	Repoint        Kind = "repoint"         // a consumer, to the newest version
 	RepointDone    Kind = "repoint-done"    // a repointing whose answer was lost happened
 	RepointFailed  Kind = "repoint-failed"  // a repointing did not happen in time
+	RepointMet     Kind = "repoint-met"     // a request has nothing to move
+	RepointLapsed  Kind = "repoint-lapsed"  // a request is too old
 	EndConsent     Kind = "end-consent"     // to a retire rule that is no longer the configured one
 	Sweep          Kind = "sweep"           // destroy what is under an abandoned id
 )
@@ -59,9 +61,8 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		Hold, Reserve, Promote, ReserveSpare, DiscardSpare, Generate, Abandon, Pin, Import, Land, Alias, Void, Prove,
-		Finish, Disable, DisableDone, DisableAborted, DisableLate, Enable, EnableDone, EnableAborted, Repoint, RepointDone,
-		RepointFailed, EndConsent,
-		Sweep,
+		Finish, Disable, DisableDone, DisableAborted, DisableLate, Enable, EnableDone, EnableAborted, Repoint,
+		RepointDone, RepointFailed, RepointMet, RepointLapsed, EndConsent, Sweep,
 		CreateKEK, KEKMade, KEKVoid, UseKEK, DisableKEK, KEKDisabled, KEKDisableAborted,
 	}
 }
