@@ -26,9 +26,9 @@ var demoPoints = []struct{ point, words string }{
 	{"save-after proof passed", "just after the first vault's version was proven, with the second vault to go"},
 }
 
-// demonstrate plays until ctx ends, or for so long.
+// demonstrate plays until ctx ends, or for so many seconds, but at least one scene.
 func demonstrate(ctx context.Context, work string, o options) (err error) {
-	o.sample = true
+	o.factor = 1
 	d := &demo{began: time.Now()}
 	fmt.Println("Three hosts, one key: what keyd does when a host fails in the middle of a rotation.")
 	fmt.Println("Everything is emulated on this machine, in network namespaces of its own, and gone at the end.")
@@ -38,7 +38,7 @@ func demonstrate(ctx context.Context, work string, o options) (err error) {
 	defer func() { err = errors.Join(err, d.close()) }()
 	if err == nil {
 		d.say("a key, " + d.keys[0] + ", is in two vaults; its first generation is proven in both")
-		err = d.play(o.demo)
+		err = d.play(time.Duration(o.seconds) * time.Second)
 	}
 	if ctx.Err() != nil { // somebody has seen enough
 		err = nil
@@ -57,7 +57,7 @@ func (d *demo) say(text string) {
 }
 
 func (d *demo) play(limit time.Duration) error {
-	for i := 0; i == 0 || time.Since(d.began) < limit; i++ {
+	for i := 0; i == 0 || limit == 0 || time.Since(d.began) < limit; i++ {
 		at := demoPoints[i%len(demoPoints)]
 		if err := d.scene(i+2, at.point, at.words); err != nil {
 			return err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -20,40 +19,47 @@ const (
 	workVariable = "KEYD_HOSTS_WORK"
 )
 
-// outside builds the programs, and runs this program again in namespaces of its own. That process is the first one of
-// its process namespace: all others end with it, and so do the network namespaces.
-func outside(ctx context.Context) int {
+// buildKeyd builds keyd so that it follows the fast clock, and dies at a chosen kill point.
+func buildKeyd(file string) error {
+	scratch, err := os.MkdirTemp("", "keyd-hosts-")
+	if err != nil {
+		return err
+	}
+	flags := strings.TrimSpace(os.Getenv("GOFLAGS") + " -tags=killpoints")
+	if err = os.Setenv("GOFLAGS", flags); err == nil {
+		err = fasttime.Build(scratch, file, program)
+	}
+	return errors.Join(err, os.RemoveAll(scratch))
+}
+
+// outside runs this program again in namespaces of its own. That process is the first one of its process namespace: all
+// others end with it, and so do the network namespaces.
+func outside(ctx context.Context, o options) int {
 	if os.Geteuid() != 0 {
 		fmt.Fprintln(os.Stderr, "hosts: network namespaces are for root: run it with sudo")
+		return 2
+	}
+	if _, err := os.Stat(o.keyd); err != nil {
+		fmt.Fprintln(os.Stderr, "hosts: there is no keyd at -keyd: build it with -build:", err)
 		return 2
 	}
 	// Not the usual place of temporary files: the path of a control socket must be short.
 	work, err := os.MkdirTemp("/tmp", "keyd-hosts-")
 	if err == nil {
 		defer os.RemoveAll(work)
-		err = errors.Join(os.Chmod(work, 0o755), build(work)) // PostgreSQL runs as a user of its own
+		err = os.Chmod(work, 0o755) // PostgreSQL runs as a user of its own
 	}
 	if err == nil {
 		err = isolated(ctx, work)
 	}
 	var exit *exec.ExitError
-	switch {
-	case errors.As(err, &exit):
-		return 1
-	case err != nil:
+	if err != nil && !errors.As(err, &exit) {
 		fmt.Fprintln(os.Stderr, "hosts:", err)
+	}
+	if err != nil {
 		return 1
 	}
 	return 0
-}
-
-// build builds keyd so that it follows the fast clock, and dies at a chosen kill point.
-func build(work string) error {
-	flags := strings.TrimSpace(os.Getenv("GOFLAGS") + " -tags=killpoints")
-	if err := os.Setenv("GOFLAGS", flags); err != nil {
-		return err
-	}
-	return fasttime.Build(work, filepath.Join(work, "keyd"), program)
 }
 
 func isolated(ctx context.Context, work string) error {

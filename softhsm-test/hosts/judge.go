@@ -106,22 +106,11 @@ func (w *world) compare(s status.Snapshot, chain []numbered, pairs []pair) (lost
 			v := w.azure.Vault(host)
 			lost = append(lost, effects.Unrecorded(entries, []effects.Vault{{URL: v.URL(), Versions: v.Versions(k.Name)}},
 				nil)...)
-			missing, twice := inVault(k, v, entries)
+			missing, twice := inVault(k, v.URL(), v.Versions(k.Name), entries)
 			lost, doubled = append(lost, missing...), append(doubled, twice...)
 		}
-		for _, g := range k.Generations {
-			n := 0
-			for _, p := range pairs {
-				if p.label.Key == k.Name && p.label.Number == g.Number && !p.label.Pending {
-					n++
-				}
-			}
-			if n == 0 {
-				lost = append(lost, fmt.Sprintf("generation %d of %s has no pair in the token", g.Number, k.Name))
-			} else if n > 1 {
-				doubled = append(doubled, fmt.Sprintf("generation %d of %s has %d pairs", g.Number, k.Name, n))
-			}
-		}
+		missing, twice := inToken(k, pairs)
+		lost, doubled = append(lost, missing...), append(doubled, twice...)
 	}
 	for _, p := range pairs {
 		told := effects.Pair{ID: p.id, Pending: p.label.Pending}
@@ -130,30 +119,55 @@ func (w *world) compare(s status.Snapshot, chain []numbered, pairs []pair) (lost
 	return lost, doubled
 }
 
-// inVault compares a key's generations with a vault's versions.
-func inVault(k status.Key, v *emulator.Vault, chain []effects.Entry) (lost, doubled []string) {
-	versions := v.Versions(k.Name)
+// inVault compares a key's generations with a vault's versions, oldest first.
+func inVault(k status.Key, url string, versions []emulator.VersionInfo, chain []effects.Entry) (
+	lost, doubled []string,
+) {
 	count := map[string]int{}
 	for _, x := range versions {
 		print := fingerprint(x)
-		if count[print]++; count[print] > 1 && !slices.ContainsFunc(chain, func(e effects.Entry) bool {
-			return e.Event == "duplicate version adopted" && e.Fields["vault"] == v.URL() &&
-				slices.ContainsFunc(versions, func(o emulator.VersionInfo) bool {
-					return fingerprint(o) == print && e.Fields["alias"] == o.ID
-				})
-		}) {
-			doubled = append(doubled, fmt.Sprintf("%s in %s has material %s twice", k.Name, v.URL(), print))
+		if count[print]++; count[print] > 1 && !adopted(url, print, versions, chain) {
+			doubled = append(doubled, fmt.Sprintf("%s has material %s of %s twice", url, print, k.Name))
 		}
 	}
 	for _, g := range k.Generations {
 		if count[string(g.Fingerprint)] == 0 {
-			lost = append(lost, fmt.Sprintf("%s does not have generation %d of %s", v.URL(), g.Number, k.Name))
+			lost = append(lost, fmt.Sprintf("%s does not have generation %d of %s", url, g.Number, k.Name))
 		}
 	}
 	newest := k.Generations[len(k.Generations)-1]
-	if len(versions) > 0 && fingerprint(versions[len(versions)-1]) != string(newest.Fingerprint) {
-		lost = append(lost, fmt.Sprintf("the newest version of %s in %s is not generation %d", k.Name, v.URL(),
+	if len(versions) == 0 || fingerprint(versions[len(versions)-1]) != string(newest.Fingerprint) {
+		lost = append(lost, fmt.Sprintf("the newest version of %s in %s is not generation %d", k.Name, url,
 			newest.Number))
+	}
+	return lost, doubled
+}
+
+// adopted reports whether keyd adopted a second version of a material, and told it.
+func adopted(url, print string, versions []emulator.VersionInfo, chain []effects.Entry) bool {
+	return slices.ContainsFunc(chain, func(e effects.Entry) bool {
+		return e.Event == "duplicate version adopted" && e.Fields["vault"] == url &&
+			slices.ContainsFunc(versions, func(x emulator.VersionInfo) bool {
+				return fingerprint(x) == print && e.Fields["alias"] == x.ID
+			})
+	})
+}
+
+// inToken compares a key's generations with the pairs that were wrapped for a vault.
+func inToken(k status.Key, pairs []pair) (lost, doubled []string) {
+	for _, g := range k.Generations {
+		n := 0
+		for _, p := range pairs {
+			if p.label.Key == k.Name && p.label.Number == g.Number && !p.label.Pending {
+				n++
+			}
+		}
+		switch {
+		case n == 0:
+			lost = append(lost, fmt.Sprintf("generation %d of %s has no pair in the token", g.Number, k.Name))
+		case n > 1:
+			doubled = append(doubled, fmt.Sprintf("generation %d of %s has %d pairs", g.Number, k.Name, n))
+		}
 	}
 	return lost, doubled
 }
@@ -182,9 +196,13 @@ func (w *world) pairs() (pairs []pair, err error) {
 
 // late counts the imports since the last time that landed after another host than the one that sent them had begun to
 // lead.
-func (w *world) late(chain []numbered) (n int) {
+func (w *world) late(chain []numbered) int {
 	var calls []emulator.RequestLog
 	calls, w.seen = w.azure.RequestsSince(w.seen)
+	return landedLate(calls, chain)
+}
+
+func landedLate(calls []emulator.RequestLog, chain []numbered) (n int) {
 	for _, c := range calls {
 		if c.Operation != "import" || c.Done != 200 {
 			continue

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -24,30 +25,41 @@ import (
 
 // options are what the command line asks for.
 type options struct {
-	sample bool
-	only   string
-	keys   int
-	factor int
-	demo   time.Duration // how long the demo shows what happens; 0: no demo
+	keyd    string // the program, built by -build
+	sample  bool
+	only    string
+	keys    int
+	factor  int
+	demo    bool
+	seconds int
 }
 
 func main() { os.Exit(run()) }
 
 func run() int {
 	var o options
+	build := flag.String("build", "", "build keyd into this file, so that it follows a fast clock, and dies at a chosen "+
+		"kill point; nothing else")
+	flag.StringVar(&o.keyd, "keyd", "", "the keyd that -build built")
 	flag.BoolVar(&o.sample, "sample", false, "tell a sample of the stories")
 	flag.StringVar(&o.only, "only", "", "tell only stories whose engine and name contain this text")
 	flag.IntVar(&o.keys, "keys", 200, "how many keys rotate while the store fails over, unless it is a sample")
 	flag.IntVar(&o.factor, "factor", 4, "how many times as fast as the machine's clock the daemons' clocks go")
-	flag.DurationVar(&o.demo, "demo", 0, "show a newcomer for so long how another host finishes a rotation")
+	flag.BoolVar(&o.demo, "demo", false, "show a newcomer how another host finishes a rotation")
+	flag.IntVar(&o.seconds, "seconds", 0, "how long the demo goes on; 0: until Ctrl-C")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer cancel()
-	work := os.Getenv(workVariable)
-	if work == "" {
-		return outside(ctx)
+	work, err := os.Getenv(workVariable), error(nil)
+	switch {
+	case *build != "":
+		err = buildKeyd(*build)
+	case work == "":
+		return outside(ctx, o)
+	default:
+		err = inside(ctx, work, o)
 	}
-	if err := inside(ctx, work, o); err != nil {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "hosts:", err)
 		return 1
 	}
@@ -55,12 +67,15 @@ func run() int {
 }
 
 // inside does the work, in namespaces of its own.
-func inside(ctx context.Context, work string, o options) error {
+func inside(ctx context.Context, work string, o options) (err error) {
+	if o.keyd, err = filepath.Abs(o.keyd); err != nil {
+		return err
+	}
 	if err := prepare(work); err != nil {
 		return err
 	}
 	fasttime.ComeFirst()
-	if o.demo > 0 {
+	if o.demo {
 		return demonstrate(ctx, work, o)
 	}
 	return judgeAll(ctx, work, o)

@@ -54,10 +54,10 @@ type world struct {
 }
 
 func newWorld(ctx context.Context, work string, number int, engine string, o options) (w *world, err error) {
-	w = &world{ctx: ctx, dir: filepath.Join(work, engine[:1]), keyd: filepath.Join(work, "keyd"), most: o.keys,
+	w = &world{ctx: ctx, dir: filepath.Join(work, engine[:1]), keyd: o.keyd, most: o.keys,
 		clock: fasttime.Clock{Since: time.Now(), Factor: o.factor}, pins: map[string]string{}, wanted: map[string]int{}}
 	if o.sample {
-		w.most = 6
+		w.most = 12
 	}
 	for i := range 6 {
 		w.keys = append(w.keys, fmt.Sprint("key-", i+1))
