@@ -98,6 +98,13 @@ func (h *host) kill() {
 func (h *host) pause()  { h.signalAll(syscall.SIGSTOP) }
 func (h *host) resume() { h.signalAll(syscall.SIGCONT) }
 
+// standsStill reports whether the daemon stopped itself at a kill point.
+func (h *host) standsStill() bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", h.cmd.Process.Pid))
+	after := strings.LastIndexByte(string(stat), ')') // the program's name may have anything in it
+	return err == nil && after >= 0 && strings.HasPrefix(string(stat[after+1:]), " T")
+}
+
 func (h *host) signal(s syscall.Signal) { _ = h.cmd.Process.Signal(s) }
 
 // signalAll signals the daemon and its HSM side.

@@ -36,9 +36,12 @@ func stories(options) (all []story) {
 		all = append(all, story{name: "the leader is killed at " + p.name, sample: p.sample, tell: killedAt(p.name)})
 	}
 	return slices.Concat(all, []story{
-		{"the leader stands still before an import", "", true, stoodStill("generation pinned")},
+		{"the leader stands still before it makes a pair", "", false, stoodStill("generate-before", 0)},
+		{"the leader stands still before an import", "", false, stoodStill("put-before", 0)},
+		{"the leader stands still before an import, for longer than its deadline", "", false,
+			stoodStill("put-before", deadline)},
 		{"the leader stands still in an import", "", false, stoodStillInImport},
-		{"the leader stands still after an import", "", false, stoodStill("imported")},
+		{"the leader stands still after an import", "", true, stoodStill("import-after", 0)},
 		{"the leader is cut off from the store", "", true, cutOff(storeLAN)},
 		{"the leader is cut off from Azure", "", false, cutOff(azureLAN)},
 		{"the leader's clock is an hour ahead", "", false, anHour(time.Hour)},
@@ -101,28 +104,32 @@ func killedAt(point string) func(*world) error {
 	}
 }
 
-// stoodStill has the leader stand still at an audit entry of a rotation until another host leads, and then go on.
-func stoodStill(event string) func(*world) error {
+// deadline is that of an import, by the hosts' clocks.
+const deadline = time.Minute
+
+// stoodStill has the leader stand still at a point of a rotation until another host leads, and has done so for a while,
+// and then go on.
+func stoodStill(point string, longer time.Duration) func(*world) error {
 	return func(w *world) error {
 		l, err := w.awaitLeader()
 		if err != nil {
 			return err
 		}
-		name := w.next()
-		if err := w.rotate(name); err != nil {
+		if err := errors.Join(l.arm("stop "+point), w.rotate(w.next())); err != nil {
 			return err
 		}
-		if err := w.awaitEvent(l, event, name); err != nil {
+		if err := w.eventually("host "+l.name+" stands still at "+point, l.standsStill); err != nil {
 			return err
 		}
-		return w.standStill(l)
+		return w.standStill(l, longer)
 	}
 }
 
-func (w *world) standStill(l *host) error {
+// standStill has a host stand still until another one has led for a second and then for so long by the hosts' clocks.
+func (w *world) standStill(l *host, longer time.Duration) error {
 	l.pause()
 	_, err := w.awaitLeader(l)
-	time.Sleep(time.Second) // of which the new leader makes use
+	time.Sleep(time.Second + w.clock.Real(longer)) // of which the new leader makes use
 	l.resume()
 	return err
 }
@@ -153,7 +160,7 @@ func stoodStillInImport(w *world) error {
 	if err := w.eventually("an import is under way", func() bool { return slowly.Hits() > 0 }); err != nil {
 		return err
 	}
-	return w.standStill(l)
+	return w.standStill(l, 0)
 }
 
 // cutOff cuts the leader off in a rotation, until another host leads and has had time to work.
