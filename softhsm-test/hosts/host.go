@@ -37,7 +37,16 @@ func (h *host) startBy(clock fasttime.Clock) error {
 	if err != nil {
 		return err
 	}
-	h.cmd = exec.Command("ip", "netns", "exec", h.w.net.space(h.name), h.w.keyd, "run", "--config", h.path("keyd.yaml"))
+	h.cmd = exec.Command(
+		"ip",
+		"netns",
+		"exec",
+		h.w.net.space(h.name),
+		h.w.keyd,
+		"run",
+		"--config",
+		h.path("keyd.yaml"),
+	)
 	h.cmd.Env = append(h.env(), clock.Environ(), "KEYD_KILL_FILE="+h.path("kill"))
 	h.cmd.Stdout, h.cmd.Stderr = log, log
 	if err := errors.Join(h.cmd.Start(), log.Close()); err != nil {
@@ -146,7 +155,10 @@ func (h *host) look() (status.Snapshot, error) {
 
 // keydCommand runs one of keyd's commands on this host.
 func (h *host) command(args ...string) (string, error) {
-	cmd := exec.CommandContext(h.w.ctx, "ip", append([]string{"netns", "exec", h.w.net.space(h.name), h.w.keyd}, args...)...)
+	cmd := exec.CommandContext(
+		h.w.ctx,
+		"ip",
+		append([]string{"netns", "exec", h.w.net.space(h.name), h.w.keyd}, args...)...)
 	cmd.Env = append(h.env(), h.w.clock.Environ())
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -104,8 +104,10 @@ func (w *world) compare(s status.Snapshot, chain []numbered, pairs []pair) (lost
 	for _, k := range s.Keys {
 		for _, host := range vaultNames {
 			v := w.azure.Vault(host)
-			lost = append(lost, effects.Unrecorded(entries, []effects.Vault{{URL: v.URL(), Versions: v.Versions(k.Name)}},
-				nil)...)
+			lost = append(
+				lost,
+				effects.Unrecorded(entries, []effects.Vault{{URL: v.URL(), Versions: v.Versions(k.Name)}},
+					nil)...)
 			missing, twice := inVault(k, v.URL(), v.Versions(k.Name), entries)
 			lost, doubled = append(lost, missing...), append(doubled, twice...)
 		}
@@ -209,7 +211,8 @@ func landedLate(calls []emulator.RequestLog, chain []numbered) (n int) {
 		}
 		var intended time.Time
 		for _, e := range chain {
-			if e.Event == "import intended" && e.Key == c.Key && e.Fields["vault"] == "https://"+c.Host && !e.Time.After(c.Time) {
+			if e.Event == "import intended" && e.Key == c.Key && e.Fields["vault"] == "https://"+c.Host &&
+				!e.Time.After(c.Time) {
 				intended = e.Time
 			}
 		}

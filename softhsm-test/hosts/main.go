@@ -38,8 +38,12 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	var o options
-	build := flag.String("build", "", "build keyd into this file, so that it follows a fast clock, and dies at a chosen "+
-		"kill point; nothing else")
+	build := flag.String(
+		"build",
+		"",
+		"build keyd into this file, so that it follows a fast clock, and dies at a chosen "+
+			"kill point; nothing else",
+	)
 	flag.StringVar(&o.keyd, "keyd", "", "the keyd that -build built")
 	flag.BoolVar(&o.sample, "sample", false, "tell a sample of the stories")
 	flag.StringVar(&o.only, "only", "", "tell only stories whose engine and name contain this text")
@@ -50,15 +54,18 @@ func run() int {
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer cancel()
-	work, err := os.Getenv(workVariable), error(nil)
+	work := os.Getenv(workVariable)
 	switch {
 	case *build != "":
-		err = buildKeyd(*build)
+		return said(buildKeyd(*build))
 	case work == "":
 		return outside(ctx, o)
-	default:
-		err = inside(ctx, work, o)
 	}
+	return said(inside(ctx, work, o))
+}
+
+// said is the exit code after an error was shown, if there was one.
+func said(err error) int {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "hosts:", err)
 		return 1

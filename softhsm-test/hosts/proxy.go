@@ -30,7 +30,10 @@ func slow(by time.Duration, proxies ...*toxiproxy.Proxy) error {
 		if by == 0 {
 			continue
 		}
-		toxic := fmt.Sprintf(`{"type":"latency","stream":"downstream","attributes":{"latency":%d}}`, by.Milliseconds())
+		toxic := fmt.Sprintf(
+			`{"type":"latency","stream":"downstream","attributes":{"latency":%d}}`,
+			by.Milliseconds(),
+		)
 		if _, err := p.Toxics.AddToxicJson(strings.NewReader(toxic)); err != nil {
 			return err
 		}

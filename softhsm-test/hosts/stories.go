@@ -261,7 +261,7 @@ func failsOver(w *world) error {
 
 // rolling restarts each host under load: followers first, as the upgrade of an instance does.
 func rolling(w *world) error {
-	if err := w.rotate(w.keys[:6]...); err != nil {
+	if err := w.rotate(w.keys[:w.rotating]...); err != nil {
 		return err
 	}
 	l, err := w.awaitLeader()

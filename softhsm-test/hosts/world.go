@@ -35,31 +35,39 @@ const kekName = "keyd-kek"
 
 // world is three hosts with one store, one token and one Azure.
 type world struct {
-	ctx    context.Context
-	dir    string
-	keyd   string // the program
-	net    *network
-	token  *softhsmtest.Token
-	azure  *emulator.Emulator
-	proxy  *toxiproxy.Proxy // between the hosts and Azure
-	engine engine
-	hosts  []*host
-	clock  fasttime.Clock
-	keys   []string
-	most   int // keys of the story about many
-	turn   int // the key that rotates next
-	pins   map[string]string
-	wanted map[string]int // how many generations each key must have
-	seen   uint64         // calls to Azure that were judged already
+	ctx      context.Context
+	dir      string
+	keyd     string // the program
+	net      *network
+	token    *softhsmtest.Token
+	azure    *emulator.Emulator
+	proxy    *toxiproxy.Proxy // between the hosts and Azure
+	engine   engine
+	hosts    []*host
+	clock    fasttime.Clock
+	keys     []string
+	most     int // keys of the story about many
+	rotating int // keys that rotate in other stories, in turn
+	turn     int // the one that rotates next
+	pins     map[string]string
+	wanted   map[string]int // how many generations each key must have
+	seen     uint64         // calls to Azure that were judged already
 }
 
 func newWorld(ctx context.Context, work string, number int, engine string, o options) (w *world, err error) {
 	w = &world{ctx: ctx, dir: filepath.Join(work, engine[:1]), keyd: o.keyd, most: o.keys,
-		clock: fasttime.Clock{Since: time.Now(), Factor: o.factor}, pins: map[string]string{}, wanted: map[string]int{}}
+		clock: fasttime.Clock{
+			Since:  time.Now(),
+			Factor: o.factor,
+		}, pins: map[string]string{}, wanted: map[string]int{}}
 	if o.sample {
 		w.most = 12
 	}
-	for i := range 6 {
+	w.rotating = 6
+	if o.demo {
+		w.rotating = 1
+	}
+	for i := range w.rotating {
 		w.keys = append(w.keys, fmt.Sprint("key-", i+1))
 	}
 	if err := os.Mkdir(w.dir, 0o755); err != nil {
@@ -98,7 +106,10 @@ func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
 func (w *world) makeAzure() (err error) {
 	var vaults []emulator.VaultConfig
 	for _, host := range vaultNames {
-		vaults = append(vaults, emulator.VaultConfig{Host: host, Profile: emulator.KeyVaultPremium, PurgeProtection: true})
+		vaults = append(
+			vaults,
+			emulator.VaultConfig{Host: host, Profile: emulator.KeyVaultPremium, PurgeProtection: true},
+		)
 	}
 	if w.azure, err = emulator.Start(emulator.Options{Vaults: vaults, Now: func() time.Time { return w.clock.Now() }}); err != nil {
 		return err
@@ -169,8 +180,13 @@ func fingerprint(x emulator.VersionInfo) string {
 func (w *world) configure() error {
 	for _, h := range w.hosts {
 		var b strings.Builder
-		fmt.Fprintf(&b, "instance: hosts\nhost: %s\nstate_dir: %s\nstore:\n  lease: 2s\n  %s\n", h.name, h.path("state"),
-			w.engine.section())
+		fmt.Fprintf(
+			&b,
+			"instance: hosts\nhost: %s\nstate_dir: %s\nstore:\n  lease: 2s\n  %s\n",
+			h.name,
+			h.path("state"),
+			w.engine.section(),
+		)
 		fmt.Fprintf(&b, "hsm: {module: %s, token: %q, pin_file: %s, call_timeout: 10m, generate_timeout: 30m}\n",
 			w.token.Module, w.token.Label, w.token.PINFile)
 		fmt.Fprintf(&b, "azure: {credential: managed-identity, ca_file: %s}\nvaults:\n", w.path("ca.pem"))
@@ -272,7 +288,7 @@ func (w *world) rotate(keys ...string) error {
 // next is a key that rotates in a story.
 func (w *world) next() string {
 	w.turn++
-	return w.keys[w.turn%6]
+	return w.keys[w.turn%w.rotating]
 }
 
 // settle waits until every rotation that was asked for is done.
@@ -300,7 +316,8 @@ func (w *world) undone(s status.Snapshot) string {
 	}
 	for _, k := range s.Keys {
 		n := len(k.Generations)
-		if n < w.wanted[k.Name] || len(k.Requests) > 0 || k.Generations[n-1].Finished.IsZero() || k.State != status.StateOK {
+		if n < w.wanted[k.Name] || len(k.Requests) > 0 || k.Generations[n-1].Finished.IsZero() ||
+			k.State != status.StateOK {
 			return fmt.Sprintf("%s has %d generations of %d, %d requests, state %s; %s %s %s", k.Name, n,
 				w.wanted[k.Name], len(k.Requests), k.State, k.Doing, k.Waiting, k.Error)
 		}
@@ -328,7 +345,12 @@ func (w *world) explain() string {
 	for _, h := range w.hosts {
 		text, _ := os.ReadFile(h.path("keyd.log"))
 		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-		fmt.Fprintf(&b, "the end of the log of host %s:\n%s\n", h.name, strings.Join(lines[max(0, len(lines)-25):], "\n"))
+		fmt.Fprintf(
+			&b,
+			"the end of the log of host %s:\n%s\n",
+			h.name,
+			strings.Join(lines[max(0, len(lines)-25):], "\n"),
+		)
 	}
 	return b.String()
 }
