@@ -48,6 +48,7 @@ func At(name string) {
 		return
 	}
 	if stop {
+		order = "" // the same point may be chosen again
 		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 		return
 	}

@@ -75,14 +75,12 @@ func (d *demo) scene(generation int, point, words string) error {
 	}
 	fmt.Println()
 	d.say(fmt.Sprintf("host %s leads; hosts %s follow", l.name, strings.Join(d.others(l), " and ")))
-	if err := errors.Join(l.arm(point), d.rotate(d.keys[0])); err != nil {
+	if err := errors.Join(d.arm(point), d.rotate(d.keys[0])); err != nil {
 		return err
 	}
 	d.say(fmt.Sprintf("a rotation is asked for: host %s begins with generation %d", l.name, generation))
-	select {
-	case <-l.ended:
-	case <-time.After(patience):
-		return fmt.Errorf("host %s did not die at %s", l.name, point)
+	if l, err = d.struck(point, func(h *host) bool { return !h.runs() }); err != nil {
+		return err
 	}
 	killed := time.Now()
 	d.say(fmt.Sprintf("host %s is killed, %s", l.name, words))

@@ -47,7 +47,7 @@ func (h *host) startBy(clock fasttime.Clock) error {
 		"--config",
 		h.path("keyd.yaml"),
 	)
-	h.cmd.Env = append(h.env(), clock.Environ(), "KEYD_KILL_FILE="+h.path("kill"))
+	h.cmd.Env = append(h.env(), clock.Environ(), "KEYD_KILL_FILE="+h.w.path("kill"))
 	h.cmd.Stdout, h.cmd.Stderr = log, log
 	if err := errors.Join(h.cmd.Start(), log.Close()); err != nil {
 		return err
@@ -129,17 +129,6 @@ func (h *host) signalAll(s syscall.Signal) {
 		}
 	}
 }
-
-// arm has the next process on this host that passes the point die there.
-func (h *host) arm(point string) error {
-	if err := os.WriteFile(h.path("kill.new"), []byte(point), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(h.path("kill.new"), h.path("kill"))
-}
-
-// disarm withdraws the order to die. armed: nobody had died of it.
-func (h *host) disarm() (armed bool) { return os.Remove(h.path("kill")) == nil }
 
 func (h *host) client() *control.Client { return control.Dial(h.path("keyd.sock")) }
 

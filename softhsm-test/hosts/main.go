@@ -48,7 +48,7 @@ func run() int {
 	flag.BoolVar(&o.sample, "sample", false, "tell a sample of the stories")
 	flag.StringVar(&o.only, "only", "", "tell only stories whose engine and name contain this text")
 	flag.IntVar(&o.keys, "keys", 200, "how many keys rotate while the store fails over, unless it is a sample")
-	flag.IntVar(&o.factor, "factor", 4, "how many times as fast as the machine's clock the daemons' clocks go")
+	flag.IntVar(&o.factor, "factor", 2, "how many times as fast as the machine's clock the daemons' clocks go")
 	flag.BoolVar(&o.demo, "demo", false, "show a newcomer how another host finishes a rotation")
 	flag.IntVar(&o.seconds, "seconds", 0, "how long the demo goes on; 0: until Ctrl-C")
 	flag.Parse()

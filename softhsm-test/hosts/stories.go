@@ -87,19 +87,13 @@ var killPoints = []struct {
 // killedAt kills the leader during a rotation. Another host finishes it.
 func killedAt(point string) func(*world) error {
 	return func(w *world) error {
-		l, err := w.awaitLeader()
-		if err != nil {
+		if err := errors.Join(w.arm(point), w.rotate(w.next())); err != nil {
 			return err
 		}
-		if err := errors.Join(l.arm(point), w.rotate(w.next())); err != nil {
-			return err
+		l, err := w.struck(point, func(h *host) bool { return !h.runs() })
+		if err == nil {
+			_, err = w.awaitLeader(l)
 		}
-		select {
-		case <-l.ended:
-		case <-time.After(patience):
-			return fmt.Errorf("the leader, host %s, did not die at %s", l.name, point)
-		}
-		_, err = w.awaitLeader(l)
 		return err
 	}
 }
@@ -111,17 +105,14 @@ const deadline = time.Minute
 // and then go on.
 func stoodStill(point string, longer time.Duration) func(*world) error {
 	return func(w *world) error {
-		l, err := w.awaitLeader()
-		if err != nil {
+		if err := errors.Join(w.arm("stop "+point), w.rotate(w.next())); err != nil {
 			return err
 		}
-		if err := errors.Join(l.arm("stop "+point), w.rotate(w.next())); err != nil {
-			return err
+		l, err := w.struck(point, (*host).standsStill)
+		if err == nil {
+			err = w.standStill(l, longer)
 		}
-		if err := w.eventually("host "+l.name+" stands still at "+point, l.standsStill); err != nil {
-			return err
-		}
-		return w.standStill(l, longer)
+		return err
 	}
 }
 
