@@ -65,11 +65,15 @@ func TestWhenALeaderHandsOver(t *testing.T) {
 		moments []moment
 		want    string
 	}{
-		"it can work":                             {[]moment{{soon, well, well}, {late, well, well}}, ""},
-		"it cannot, for a moment":                 {[]moment{{soon, unable, well}, {2 * soon, unable, well}}, ""},
-		"it cannot, for long":                     {[]moment{{soon, unable, well}, {late, unable, well}}, "other"},
-		"it could once meanwhile":                 {[]moment{{0, unable, well}, {soon, well, well}, {late, unable, well}}, ""},
-		"the other could not once meanwhile":      {[]moment{{0, unable, well}, {soon, unable, unable}, {late, unable, well}}, ""},
+		"it can work":             {[]moment{{soon, well, well}, {late, well, well}}, ""},
+		"it cannot, for a moment": {[]moment{{soon, unable, well}, {2 * soon, unable, well}}, ""},
+		"it cannot, for long":     {[]moment{{soon, unable, well}, {late, unable, well}}, "other"},
+		"it could once meanwhile": {[]moment{
+			{0, unable, well}, {soon, well, well}, {late, unable, well},
+		}, ""},
+		"the other could not once meanwhile": {[]moment{
+			{0, unable, well}, {soon, unable, unable}, {late, unable, well},
+		}, ""},
 		"none can":                                {[]moment{{soon, unable, unable}, {late, unable, unable}}, ""},
 		"none can, and it has another policy":     {[]moment{{soon, neither, unable}, {late, neither, unable}}, ""},
 		"it acts on another configuration":        {[]moment{{soon, differs, well}, {late, differs, well}}, "other"},
