@@ -63,9 +63,8 @@ func openAs(f format, dir string, now func() time.Time, reg prometheus.Registere
 	if err := s.migrate(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	s.metrics = newMetrics(reg)
-	s.metrics.healthy.Set(1)
-	s.metrics.entries.Set(float64(s.entries))
+	s.metrics = stored.NewMetrics(reg)
+	s.metrics.Opened(s.entries)
 	return s, nil
 }
 
@@ -93,7 +92,7 @@ func Check(dir string) error {
 // content: Verify does that. While a daemon has the file open, it returns a *LockedError.
 func OpenReadOnly(path string) (*Store, error) {
 	s := newStore(path, current())
-	s.readOnly, s.metrics = true, newMetrics(nil)
+	s.readOnly, s.metrics = true, stored.NewMetrics(nil)
 	db, err := s.openFile()
 	if err != nil {
 		return nil, err
