@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -19,6 +20,7 @@ type Report struct {
 	Trouble string `json:"trouble,omitempty"`
 	// Policy is the digest of the configuration on which it acts, without what is each host's own.
 	Policy string `json:"policy"`
+	Leads  bool   `json:"leads"`
 	HSM    Device `json:"hsm"`
 	Head   uint64 `json:"head"` // the newest entry of the audit chain that it has seen
 }
@@ -30,6 +32,15 @@ type Device struct {
 	Firmware string `json:"firmware"`
 	Token    string `json:"token"`
 	Serial   string `json:"serial"`
+}
+
+// String is the device in words; "" if it is not known.
+func (d Device) String() string {
+	if d == (Device{}) {
+		return ""
+	}
+	return fmt.Sprintf("%s firmware %s, token %s serial %s, library %s", d.Model, d.Firmware, d.Token, d.Serial,
+		d.Library)
 }
 
 // DeviceOf is the device of which an HSM side told.

@@ -1,0 +1,40 @@
+package status
+
+import "time"
+
+// Hosts is who leads an instance of several hosts, and which hosts there are, as this host sees them.
+type Hosts struct {
+	Here string `json:"here"` // this host
+	// Leader is the host that leads, by its lease; "" for none.
+	Leader string    `json:"leader"`
+	Epoch  uint64    `json:"epoch"`          // of the newest term
+	Since  time.Time `json:"since,omitzero"` // when it began, by the store's clock
+	// Leaderless is when this host first saw that no host leads; zero while one does.
+	Leaderless time.Time `json:"leaderless_since,omitzero"`
+	// Age is how old is what this host shows of the leader; 0 on the leader itself.
+	Age Seconds `json:"age_seconds"`
+	// Problem is why this host cannot tell who leads; "": it can.
+	Problem string `json:"problem,omitempty"`
+	Hosts   []Host `json:"hosts"` // by name
+}
+
+// Leads reports whether this host leads.
+func (h *Hosts) Leads() bool { return h.Leader == h.Here }
+
+// Host is one host of an instance.
+type Host struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	// Alive: something new was heard of it lately. Age is how long ago that was.
+	Alive bool    `json:"alive"`
+	Age   Seconds `json:"age_seconds"`
+	// Trouble is why it cannot work; "": it can.
+	Trouble string `json:"trouble,omitempty"`
+	// OtherConfig: it acts on another configuration than the one in force.
+	OtherConfig bool `json:"other_config,omitempty"`
+	// SaysLeads: by its own word it leads.
+	SaysLeads bool   `json:"says_leads,omitempty"`
+	Head      uint64 `json:"head"` // the newest entry of the audit chain that it has seen
+	// Device is its HSM as its library shows it, in words.
+	Device string `json:"device,omitempty"`
+}
