@@ -1,9 +1,9 @@
 package bolt
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
-	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -18,7 +18,8 @@ import (
 // Who has the file open leads: its lock is the lease, and ends with the process. The daemon takes it and writes under
 // its epoch all the same, as it does on a store for several hosts. So a write that a term left behind is refused.
 
-// keyEpoch has the newest term in the meta bucket: number (8) ‖ nonce (16) ‖ since, in ns (8) ‖ holder.
+// keyEpoch has, in the meta bucket, the newest term in which something was written:
+// number (8) ‖ nonce (16) ‖ since, in ns (8) ‖ holder.
 var keyEpoch = []byte("epoch")
 
 // epochHead is the length of what lies before the holder, in bytes.
@@ -29,8 +30,11 @@ func encodeTerm(l stored.Lease) []byte {
 	return append(binary.BigEndian.AppendUint64(b, uint64(l.Since.UnixNano())), l.Holder...)
 }
 
-// termOf reads the newest term; zero for none yet.
-func (s *Store) termOf(tx *bbolt.Tx) (l stored.Lease, err error) {
+// newest is the newest term; zero for none yet. One that this process has begun need not be in the file yet.
+func (s *Store) newest(tx *bbolt.Tx) (l stored.Lease, err error) {
+	if l, began := s.began(); began {
+		return l, nil
+	}
 	v := tx.Bucket(bucketMeta).Get(keyEpoch)
 	switch {
 	case v == nil:
@@ -39,44 +43,54 @@ func (s *Store) termOf(tx *bbolt.Tx) (l stored.Lease, err error) {
 		return l, s.corrupt("its epoch is cut short")
 	}
 	return stored.Lease{
-		Epoch: term.Epoch{
-			Number: binary.BigEndian.Uint64(v),
-			Nonce:  [16]byte(v[8:24]),
-		}, Holder: string(v[epochHead:]),
+		Epoch: term.Epoch{Number: binary.BigEndian.Uint64(v), Nonce: [16]byte(v[8:24])}, Holder: string(v[epochHead:]),
 		Since: time.Unix(0, int64(binary.BigEndian.Uint64(v[24:epochHead]))).UTC(),
 	}, nil
 }
 
-// inForce refuses what is done under the epoch of another term.
-func (s *Store) inForce(tx *bbolt.Tx, e term.Epoch) error {
-	now, err := s.termOf(tx)
-	if err != nil {
-		return err
-	}
-	if now.Epoch != e || e.IsZero() {
-		return &stored.EpochError{Had: e, Now: now.Epoch}
-	}
-	return nil
+// began is the term that this process began last.
+func (s *Store) began() (l stored.Lease, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.term, !s.term.Epoch.IsZero()
 }
 
-// guarded is fn, if the epoch of ctx is in force. Without an epoch the write is anybody's.
+// guarded is fn, if the epoch of ctx is in force. The first such write of a term puts the term into the file. Without
+// an epoch the write is anybody's.
 func (s *Store) guarded(ctx context.Context, fn func(*bbolt.Tx) error) func(*bbolt.Tx) error {
 	e, ok := term.Of(ctx)
 	if !ok {
 		return fn
 	}
 	return func(tx *bbolt.Tx) error {
-		if err := s.inForce(tx, e); err != nil {
+		now, err := s.newest(tx)
+		if err != nil {
 			return err
+		}
+		if err := inForce(e, now); err != nil {
+			return err
+		}
+		if meta, v := tx.Bucket(bucketMeta), encodeTerm(now); !bytes.Equal(meta.Get(keyEpoch), v) {
+			if err := meta.Put(keyEpoch, v); err != nil {
+				return err
+			}
 		}
 		return fn(tx)
 	}
 }
 
+// inForce refuses what is done under the epoch of another term.
+func inForce(e term.Epoch, now stored.Lease) error {
+	if now.Epoch != e || e.IsZero() {
+		return &stored.EpochError{Had: e, Now: now.Epoch}
+	}
+	return nil
+}
+
 // Lease is who leads. It ends with the process, or with Release.
 func (s *Store) Lease(ctx context.Context) (l stored.Lease, err error) {
 	err = s.view(ctx, func(tx *bbolt.Tx) (err error) {
-		l, err = s.termOf(tx)
+		l, err = s.newest(tx)
 		return err
 	})
 	return s.held(l), err
@@ -95,30 +109,20 @@ func (s *Store) held(l stored.Lease) stored.Lease {
 	return l
 }
 
-// Take begins a new term, at once: nobody else can have the file open. Errors: *WriteError.
-func (s *Store) Take(
-	ctx context.Context, holder string, nonce [16]byte, _ time.Duration,
-) (taken stored.Lease, err error) {
-	err = s.writeAs(ctx, &pending{alone: true, fn: func(tx *bbolt.Tx) error {
-		was, err := s.termOf(tx)
-		if err != nil {
-			return err
-		}
-		taken = stored.Lease{Epoch: term.Epoch{Number: was.Epoch.Number + 1, Nonce: nonce}, Holder: holder,
-			Since: s.now().UTC()}
-		return tx.Bucket(bucketMeta).Put(keyEpoch, encodeTerm(taken))
-	}})
+// Take begins a new term. It writes nothing, so that a daemon leads on a full disk, too: nobody else can have the file
+// open, and a term in which nothing was written leaves nothing to be told apart from the next one.
+func (s *Store) Take(ctx context.Context, holder string, nonce [16]byte, _ time.Duration) (stored.Lease, error) {
+	was, err := s.Lease(ctx)
 	if err != nil {
-		return stored.Lease{}, fmt.Errorf("begin a term: %w", err)
+		return stored.Lease{}, err
 	}
-	s.lead(true)
-	return s.held(taken), nil
-}
-
-func (s *Store) lead(leads bool) {
+	taken := stored.Lease{
+		Epoch: term.Epoch{Number: was.Epoch.Number + 1, Nonce: nonce}, Holder: holder, Since: s.now().UTC(),
+	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.leads = leads
+	s.term, s.leads = taken, true
+	s.mu.Unlock()
+	return s.held(taken), nil
 }
 
 // Renew says that the lease still holds. Errors: *stored.EpochError.
@@ -134,20 +138,26 @@ func (s *Store) Renew(ctx context.Context, e term.Epoch, _ time.Duration) (store
 }
 
 // Release ends the lease of an epoch. The epoch stays in force until the next term.
-func (s *Store) Release(ctx context.Context, e term.Epoch) error {
-	l, err := s.Lease(ctx)
-	if err == nil && l.Epoch == e {
-		s.lead(false)
+func (s *Store) Release(_ context.Context, e term.Epoch) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.term.Epoch == e {
+		s.leads = false
 	}
-	return err
+	return nil
 }
 
 // PutStatus keeps what is shown of this daemon; an empty blob removes it. It ends with the process, as what it tells of
 // does. Errors: *stored.EpochError.
 func (s *Store) PutStatus(ctx context.Context, name string, blob []byte) error {
-	err := s.view(ctx, s.guarded(ctx, func(*bbolt.Tx) error { return nil }))
-	if err != nil {
-		return err
+	if e, ok := term.Of(ctx); ok {
+		l, err := s.Lease(ctx)
+		if err == nil {
+			err = inForce(e, l)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

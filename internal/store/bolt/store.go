@@ -42,7 +42,8 @@ type Store struct {
 	lastFail error
 	entries  uint64
 	names    map[string]string // of the records, by the name in lower case; nil: not read yet
-	leads    bool              // Take was called, and Release was not
+	term     stored.Lease      // that this process began last
+	leads    bool              // it was not released
 	statuses map[string][]byte
 }
 

@@ -129,6 +129,9 @@ func terms(t *testing.T, o Opened) {
 
 func nextTerm(t *testing.T, o Opened) {
 	first := begin(t, o, 1)
+	if err := o.Append(term.With(t.Context(), first.Epoch), entry("in force")); err != nil {
+		t.Fatal(err)
+	}
 	again := o.Reopen(t)
 	if l := must[stored.Lease](t)(again.Lease(t.Context())); l.Epoch != first.Epoch || l.Holder != "one" {
 		t.Errorf("after a restart the last term is %+v, want %+v", l, first)
