@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -43,6 +44,8 @@ type Options struct {
 	// configuration names keyd-hsm's socket.
 	HSMCommand []string
 	Reload     <-chan struct{} // each value asks for a reload, as SIGHUP does
+
+	host string // this host's name; "": the system's
 }
 
 // Daemon is one running keyd.
@@ -59,6 +62,7 @@ type Daemon struct {
 	elector *leader.Elector
 	ledAnew chan struct{} // has room for one word that something changed about who leads
 	hosts   hosts
+	boot    func() time.Duration // boottime, or a test's
 
 	store    Store
 	hsm      *hsm.Client
@@ -118,8 +122,12 @@ func Run(ctx context.Context, o Options) error {
 	return errors.Join(d.run(ctx), d.store.Close())
 }
 
-// build makes every room. Nothing runs yet, and nothing is sent.
+// build makes every room, on the store of the configuration. Nothing runs yet, and nothing is sent.
 func build(o Options, file *config.Config) (*Daemon, error) {
+	return buildOn(o, file, func(reg prometheus.Registerer) (Store, error) { return openStore(file.StateDir, reg) })
+}
+
+func buildOn(o Options, file *config.Config, open func(prometheus.Registerer) (Store, error)) (*Daemon, error) {
 	d := &Daemon{
 		opts:      o,
 		log:       o.Logger,
@@ -130,8 +138,9 @@ func build(o Options, file *config.Config) (*Daemon, error) {
 		changed:   make(chan struct{}, 1),
 		news:      make(chan struct{}, 1),
 		hsmAgain:  make(chan struct{}, 1),
-		host:      hostName(),
+		host:      cmp.Or(o.host, hostName()),
 		ledAnew:   make(chan struct{}, 1),
+		boot:      boottime,
 	}
 	var err error
 	if d.rights, err = rightsOf(file); err != nil {
@@ -143,10 +152,11 @@ func build(o Options, file *config.Config) (*Daemon, error) {
 	d.usersShown = newUsersMetrics(d.led, d.started, d.vaultNames)
 	d.vaultSeen = vault.NewMetrics(d.reg)
 	d.limits = vault.NewLimits()
-	if d.store, err = openStore(file.StateDir, d.reg); err != nil {
+	if d.store, err = open(d.reg); err != nil {
 		return nil, forAPerson(file, "state_dir", err)
 	}
 	d.makeElector()
+	newHostMetrics(d.reg, d.led, d)
 	if err := d.begin(file); err != nil {
 		return nil, errors.Join(err, d.store.Close())
 	}
@@ -180,9 +190,6 @@ func build(o Options, file *config.Config) (*Daemon, error) {
 	warnOfTestRoot(cfg, d.log)
 	d.loop.SetVaults(cfg.VaultPolicies())
 	d.loop.SetPolicies(policies)
-	if err := d.readPolicy(context.Background()); err != nil {
-		return nil, errors.Join(err, d.store.Close())
-	}
 	d.reg.MustRegister(whileLeading{d.led, d.acts})
 	return d, nil
 }
@@ -250,6 +257,9 @@ func (d *Daemon) run(ctx context.Context) error {
 
 func (d *Daemon) recordStop(err error) {
 	fields := map[string]string{}
+	if !d.alone {
+		fields["host"] = d.host
+	}
 	if err != nil {
 		fields["error"] = err.Error()
 	}

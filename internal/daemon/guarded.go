@@ -26,8 +26,13 @@ func configChanged(actor string, was, is config.Guarded) (entries []chain.Entry)
 func (d *Daemon) recordStart(ctx context.Context) error {
 	started := chain.Entry{Event: chain.DaemonStarted, Actor: "keyd",
 		Fields: map[string]string{"version": d.opts.Version, "instance": d.cfg.Instance}}
-	if !d.alone && !d.putsIntoForce(started) {
-		return d.store.Append(ctx, started)
+	if !d.alone {
+		if err := d.readPolicy(ctx); err != nil {
+			return errors.Join(err, d.store.Append(ctx, started))
+		}
+		if !d.putsIntoForce(started) {
+			return d.store.Append(ctx, started)
+		}
 	}
 	is := d.cfg.Guarded()
 	last, changes, err := changedSince(ctx, d.store, is)
@@ -102,7 +107,9 @@ func changedSince(ctx context.Context, s Store, is config.Guarded) (last string,
 const lookedBack = 1000
 
 // lastConfig is the digest that the last start or reload recorded; "" if none did.
-func lastConfig(ctx context.Context, s Store) (string, error) { return lastOf(ctx, s, chain.FieldConfig) }
+func lastConfig(ctx context.Context, s Store) (string, error) {
+	return lastOf(ctx, s, chain.FieldConfig)
+}
 
 // lastOf is what the last start or reload recorded in this field that recorded it at all.
 func lastOf(ctx context.Context, s Store, field string) (string, error) {

@@ -2,8 +2,6 @@ package daemon
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,9 +45,6 @@ type hosts struct {
 
 // watchHosts keeps this host's report, reads those of the others, and hands over when another host should lead.
 func (d *Daemon) watchHosts(ctx context.Context) {
-	run := make([]byte, 8)
-	_, _ = rand.Read(run) // never fails
-	d.hosts.reported = leader.Report{Host: d.host, Run: hex.EncodeToString(run)}
 	tick := time.NewTicker(hostsTick)
 	defer tick.Stop()
 	for {
@@ -76,7 +71,7 @@ func (d *Daemon) report(ctx context.Context) {
 	r.HSM = leader.DeviceOf(d.hsmSeen.info)
 	d.mu.RUnlock()
 	r.Head = d.hosts.headSeen()
-	now := boottime()
+	now := d.boot()
 	was := h.reported
 	was.Head = r.Head // the chain grows all the time
 	if r == was && h.sent > 0 && now-h.sent < reportEvery {
@@ -113,10 +108,10 @@ func (d *Daemon) readReports(ctx context.Context) {
 			continue
 		}
 		present = append(present, r.Host)
-		d.hosts.peers.Saw(boottime(), r)
+		d.hosts.peers.Saw(d.boot(), r)
 	}
 	d.hosts.peers.Only(present)
-	for _, p := range d.hosts.peers.All(boottime(), leaseTime) {
+	for _, p := range d.hosts.peers.All(d.boot(), leaseTime) {
 		if p.Age > goneAfter && d.leads() {
 			_ = d.store.PutStatus(ctx, leader.Name(p.Host), nil) // or the next time
 		}
@@ -130,7 +125,7 @@ func (d *Daemon) judgeHosts() {
 		return
 	}
 	var to string
-	d.hosts.handover, to = d.hosts.handover.Next(boottime(), d.candidate(), d.candidates(), leaseTime)
+	d.hosts.handover, to = d.hosts.handover.Next(d.boot(), d.candidate(), d.candidates(), leaseTime)
 	if to != "" {
 		why := d.unable()
 		if why == "" {
@@ -153,7 +148,7 @@ func (d *Daemon) candidate() leader.Candidate {
 
 // candidates are all hosts that are alive.
 func (d *Daemon) candidates() []leader.Candidate {
-	return leader.Candidates(d.hosts.peers.Alive(boottime(), leaseTime), d.hosts.policyInForce())
+	return leader.Candidates(d.hosts.peers.Alive(d.boot(), leaseTime), d.hosts.policyInForce())
 }
 
 // policyHere is the digest of the configuration on which this host acts, without what is its own.
@@ -224,7 +219,6 @@ func (d *Daemon) probeVaults(ctx context.Context) {
 func (d *Daemon) watchLeader(ctx context.Context) {
 	for {
 		s := d.elector.State()
-		d.metrics.leads(s, d.host)
 		d.hosts.leads(d.leader(s) != "", time.Now())
 		if name := d.leader(s); name != "" && name != d.host {
 			d.nowReady("host " + name + " leads")
@@ -240,7 +234,7 @@ func (d *Daemon) watchLeader(ctx context.Context) {
 
 // leader is the host that has the lease; "" for none.
 func (d *Daemon) leader(s leader.State) string {
-	if s.Alone() || s.Known() && s.Lease.Left > boottime()-s.Read {
+	if s.Alone() || s.Known() && s.Lease.Left > d.boot()-s.Read {
 		return s.Lease.Holder
 	}
 	return ""
@@ -259,9 +253,9 @@ func (d *Daemon) hostStatus() *status.Hosts {
 	} else if s.Err != nil {
 		h.Problem = "the store does not say who leads: " + s.Err.Error()
 	}
-	h.Leaderless, h.Age = d.hosts.ages(h.Leads())
+	h.Leaderless, h.Age = d.hosts.ages(d.boot(), h.Leads())
 	policy := d.hosts.policyInForce()
-	for _, p := range d.hosts.peers.All(boottime(), leaseTime) {
+	for _, p := range d.hosts.peers.All(d.boot(), leaseTime) {
 		h.Hosts = append(h.Hosts, status.Host{
 			Name: p.Host, Version: p.Version, Alive: p.Alive, Age: status.Seconds(p.Age.Round(time.Second)),
 			Trouble: p.Trouble, OtherConfig: !p.Candidate(policy).Agrees, SaysLeads: p.Leads, Head: p.Head,
@@ -272,11 +266,11 @@ func (d *Daemon) hostStatus() *status.Hosts {
 }
 
 // ages are since when nobody leads, and how old is what is shown.
-func (h *hosts) ages(leads bool) (leaderless time.Time, age status.Seconds) {
+func (h *hosts) ages(now time.Duration, leads bool) (leaderless time.Time, age status.Seconds) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !leads && h.shown != nil {
-		age = status.Seconds((boottime() - h.shownAt).Round(time.Second))
+		age = status.Seconds((now - h.shownAt).Round(time.Second))
 	}
 	return h.leaderless, age
 }

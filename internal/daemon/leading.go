@@ -27,6 +27,7 @@ const leaseTime = 15 * time.Second
 // makeElector makes what decides whether this host leads. From here on the store is watched for a term that is over.
 func (d *Daemon) makeElector() {
 	_, d.alone = d.store.(*bolt.Store)
+	d.hosts.reported = leader.Report{Host: d.host, Run: rand.Text()}
 	d.elector = leader.New(leader.Config{
 		Store: d.store, Host: d.host, TTL: leaseTime, Boot: boottime, Random: rand.Reader, May: d.mayLead,
 		Changed: d.leaderChanged, Logger: d.log,

@@ -134,7 +134,7 @@ func (d *Daemon) readShown(ctx context.Context) {
 	h.mu.Lock()
 	h.shownBlob = blob
 	if err == nil {
-		h.shown, h.shownAt = x, boottime()
+		h.shown, h.shownAt = x, d.boot()
 	}
 	h.mu.Unlock()
 	d.touch()

@@ -22,7 +22,10 @@ func (d *Daemon) follow(ctx context.Context) {
 		return
 	}
 	if d.hosts.tail.next == 0 {
-		d.hosts.tail.next = head + 1 // what lies before was read at the start
+		if d.readPolicy(ctx) != nil {
+			return
+		}
+		d.hosts.tail.next = head + 1
 		d.hosts.saw(head, "")
 		return
 	}
@@ -56,7 +59,6 @@ func (h *hosts) saw(head uint64, policy string) {
 // leader did.
 func (d *Daemon) happenedElsewhere(c chain.Linked) {
 	switch {
-	case c.Key == "":
 	case !d.leads():
 		if e, ok := eventOf(c); ok {
 			if name := d.vaultNames()[e.Vault]; name != "" {
@@ -64,13 +66,16 @@ func (d *Daemon) happenedElsewhere(c chain.Linked) {
 			}
 			d.hub.publish(e)
 		}
-	case c.Actor == "keyd":
+	case !wanted(c.Entry):
 	case stored.IsVault(c.Key):
 		d.loop.PokeVault(c.Key, priority.Operator)
 	default:
 		d.loop.Poke(c.Key, priority.Operator)
 	}
 }
+
+// wanted reports whether an entry is of a person, about a key or a vault: what the leader did itself it knows.
+func wanted(e chain.Entry) bool { return e.Key != "" && e.Actor != "keyd" }
 
 // steps are the events of the loop that an entry of the chain tells of.
 var steps = map[chain.Event]struct {

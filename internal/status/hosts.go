@@ -21,6 +21,38 @@ type Hosts struct {
 // Leads reports whether this host leads.
 func (h *Hosts) Leads() bool { return h.Leader == h.Here }
 
+// SayLead counts the hosts that say that they lead, this one among them.
+func (h *Hosts) SayLead() (n int) {
+	for _, host := range h.Hosts {
+		if host.SaysLeads && host.Alive {
+			n++
+		}
+	}
+	return n
+}
+
+// Difference is in what a host may differ from the others.
+type Difference string
+
+// The differences.
+const (
+	InConfiguration Difference = "configuration" // it acts on another than the one in force
+	InHSM           Difference = "hsm"           // its library shows the HSM otherwise than the leader's
+)
+
+// Differences lists in what a host differs from the others.
+func (h *Hosts) Differences(host Host) (list []Difference) {
+	if host.OtherConfig {
+		list = append(list, InConfiguration)
+	}
+	for _, other := range h.Hosts {
+		if other.Name == h.Leader && other.Device != "" && host.Device != "" && other.Device != host.Device {
+			list = append(list, InHSM)
+		}
+	}
+	return list
+}
+
 // Host is one host of an instance.
 type Host struct {
 	Name    string `json:"name"`

@@ -55,6 +55,7 @@ func Find(s status.Snapshot, e Evidence) []status.Problem {
 	f := &finder{Evidence: e, at: s.At, started: s.Started, unit: s.HSM.Unit, vaults: map[string]string{},
 		causes: newCauses()}
 	f.daemon(s)
+	f.hosts(s.Hosts)
 	f.hsm(s.HSM)
 	f.audit()
 	f.credential()
@@ -119,7 +120,10 @@ func (f *finder) late(cause Cause, since time.Time) bool {
 }
 
 func (f *finder) daemon(s status.Snapshot) {
-	if f.StoreErr != nil {
+	switch {
+	case headMissing(f.StoreErr):
+		f.causes.store = f.add(HeadMissing, about{}, f.StoreErr.Error())
+	case f.StoreErr != nil:
 		f.causes.store = f.add(StoreUnwritable, about{}, "the state cannot be written: "+f.StoreErr.Error())
 	}
 	if f.ReloadErr != nil && (!s.HSM.Up || s.HSM.Info.ConfigProblem == "") {
