@@ -35,8 +35,8 @@ const (
 // far add up to.
 const FieldConfig = "config"
 
-// FieldPolicy is the field of DaemonStarted and ConfigReloaded that has the digest of the configuration that all hosts of
-// an instance are to act on, without what is each host's own. It is there where several hosts have one store.
+// FieldPolicy is the field of DaemonStarted and ConfigReloaded that has the digest of the configuration that all hosts
+// of an instance are to act on, without what is each host's own. It is there where several hosts have one store.
 const FieldPolicy = "policy"
 
 // FieldAdopted is the field of Adopted in which an operator's consent stands, in JSON.

@@ -8,8 +8,8 @@ func (w *Watcher) Restart() {
 	clear(w.keys)
 }
 
-// Restart forgets what the ledgers had, as a new process does: whoever led meanwhile wrote others. It must not be called
-// while Run goes on.
+// Restart forgets what the ledgers had, as a new process does: whoever led meanwhile wrote others. It must not be
+// called while Run goes on.
 func (e *Evidence) Restart() {
 	e.mu.Lock()
 	defer e.mu.Unlock()

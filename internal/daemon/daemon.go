@@ -307,8 +307,8 @@ func (d *Daemon) admit(auth control.Authoriser) {
 	}
 }
 
-// nowReady tells everybody that keyd can work, and why: the first time that it can. The loop calls it before it looks at
-// quiet keys.
+// nowReady tells everybody that keyd can work, and why: the first time that it can. The loop calls it before it looks
+// at quiet keys.
 func (d *Daemon) nowReady(why string) {
 	now := time.Now()
 	if !d.readyAt.CompareAndSwap(nil, &now) {
@@ -336,8 +336,8 @@ func (d *Daemon) config() *config.Config {
 	return d.cfg
 }
 
-// Ready reports whether keyd has looked at every vault once, or follows a leader, and so can work. Trouble with a key or
-// a vault does not make it unready.
+// Ready reports whether keyd has looked at every vault once, or follows a leader, and so can work. Trouble with a key
+// or a vault does not make it unready.
 func (d *Daemon) Ready() (ok bool, why string) {
 	if d.readyAt.Load() == nil {
 		return false, "the first look at every vault is not completed"

@@ -68,8 +68,10 @@ func (d *Daemon) putsIntoForce(started chain.Entry) bool {
 		return false
 	}
 	started.Fields["other_policy"] = here
-	d.log.Warn("this host's configuration is another than the one in force, and this host leads only if no other can; " +
-		"bring the files on all hosts up to date, then: keyd reload, on each")
+	d.log.Warn(
+		"this host's configuration is another than the one in force, and this host leads only if no other can; " +
+			"bring the files on all hosts up to date, then: keyd reload, on each",
+	)
 	return false
 }
 

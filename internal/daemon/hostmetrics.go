@@ -6,12 +6,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyd-project/keyd/internal/sample"
+	"github.com/keyd-project/keyd/internal/trouble"
 )
 
 // leaderMetrics shows who leads, as this host sees it. Every host exports them.
 type leaderMetrics struct {
 	d                                                  *Daemon
 	leads, epoch, since, lease, leaderless, all, shown *prometheus.Desc
+	missing                                            *prometheus.Desc
 }
 
 // peerMetrics shows the hosts of an instance. Only the leader exports them.
@@ -29,13 +31,14 @@ func newHostMetrics(reg, led prometheus.Registerer, d *Daemon) {
 		d: d, leads: desc("leader", "1 while this host leads, as far as it knows."),
 		epoch: desc("leader_epoch", "The number of the newest term that this host knows of."),
 		since: desc("leader_since_timestamp_seconds", "When that term began, by the store's clock."),
-		lease: desc("leader_lease_timestamp_seconds", "When this host last heard of the store that a host leads; 0: "+
-			"never."),
+		lease: desc("leader_lease_timestamp_seconds", "When this host last heard of the store who leads; 0: never."),
 		leaderless: desc("leaderless_since_timestamp_seconds", "Since when this host sees no host lead; 0 while one "+
 			"does."),
+		missing: desc("store_head_missing", "1 while the store does not contain the last entry that this host saw in "+
+			"it: then keyd writes nothing."),
 		all: desc("leaders", "Hosts that say that they lead, as this host sees it."),
-		shown: desc("shown_timestamp_seconds", "When this host last read what the leader publishes; 0 on the leader "+
-			"itself."),
+		shown: desc("shown_timestamp_seconds", "When this host last read something new of what the leader "+
+			"publishes; 0 on the leader itself."),
 	})
 	led.MustRegister(peerMetrics{
 		d: d, seen: desc("peer_seen_timestamp_seconds", "When a host of the instance was last heard of; no series "+
@@ -49,7 +52,8 @@ func newHostMetrics(reg, led prometheus.Registerer, d *Daemon) {
 
 // Describe is part of prometheus.Collector.
 func (m leaderMetrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.leads, m.epoch, m.since, m.lease, m.leaderless, m.all, m.shown} {
+	for _, d := range []*prometheus.Desc{m.leads, m.epoch, m.since, m.lease, m.leaderless, m.all, m.shown,
+		m.missing} {
 		out <- d
 	}
 }
@@ -80,6 +84,7 @@ func (m leaderMetrics) Collect(out chan<- prometheus.Metric) {
 	all.Add(m.leaderless, sample.Time(leaderless))
 	all.Add(m.all, leaders)
 	all.Add(m.shown, sample.Time(shown))
+	all.Add(m.missing, sample.Bool(trouble.LacksHead(m.d.store.Healthy())))
 	all.Send(out)
 }
 

@@ -34,7 +34,12 @@ type sharedStore struct {
 	held  *string
 }
 
-func (s sharedStore) Take(ctx context.Context, holder string, nonce [16]byte, ttl time.Duration) (stored.Lease, error) {
+func (s sharedStore) Take(
+	ctx context.Context,
+	holder string,
+	nonce [16]byte,
+	ttl time.Duration,
+) (stored.Lease, error) {
 	s.lease.Lock()
 	defer s.lease.Unlock()
 	if *s.held != "" && *s.held != holder {
@@ -203,8 +208,14 @@ func TestAFollowerShowsTheLeadersSteps(t *testing.T) {
 	under := led(t, a, b)
 	b.follow(t.Context())
 	events := b.Subscribe(t.Context())
-	entry := chain.Entry{Key: "one", Event: chain.Imported, Actor: "keyd", Time: time.Now(), Fields: map[string]string{
-		"vault": "https://weu-keyd-test.vault.azure.net", "version": "v1"}}
+	entry := chain.Entry{
+		Key:   "one",
+		Event: chain.Imported,
+		Actor: "keyd",
+		Time:  time.Now(),
+		Fields: map[string]string{
+			"vault": "https://weu-keyd-test.vault.azure.net", "version": "v1"},
+	}
 	if err := a.store.Append(under, entry); err != nil {
 		t.Fatal(err)
 	}
@@ -303,7 +314,10 @@ func TestALastResortAddsDisablesAndAdoptsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	wider := known
-	wider.Vaults = append(slices.Clone(known.Vaults), key.Vault{Name: "neu", URL: "https://neu-keyd-test.vault.azure.net"})
+	wider.Vaults = append(
+		slices.Clone(known.Vaults),
+		key.Vault{Name: "neu", URL: "https://neu-keyd-test.vault.azure.net"},
+	)
 	wider.Retire = key.RetireRule{DisableAfter: time.Hour}
 	policies, vaults, err := a.lastResort(under, []key.Policy{wider, {Key: "two"}}, a.config().VaultPolicies())
 	if err != nil {

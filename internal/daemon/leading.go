@@ -129,8 +129,10 @@ func (d *Daemon) under(ctx context.Context) (context.Context, error) {
 		return ctx, &control.RefusedError{Text: "host " + s.Lease.Holder + " leads, and only the leader does this: " +
 			"give the command there"}
 	}
-	return ctx, &control.RefusedError{Text: "no host leads now, and only the leader does this: try again in a minute; " +
-		"keyd status says who leads"}
+	return ctx, &control.RefusedError{
+		Text: "no host leads now, and only the leader does this: try again in a minute; " +
+			"keyd status says who leads",
+	}
 }
 
 // leaderChanged hears that something changed about who leads. It must not block.

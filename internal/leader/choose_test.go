@@ -74,11 +74,11 @@ func TestWhenALeaderHandsOver(t *testing.T) {
 		"the other could not once meanwhile": {[]moment{
 			{0, unable, well}, {soon, unable, unable}, {late, unable, well},
 		}, ""},
-		"none can":                                {[]moment{{soon, unable, unable}, {late, unable, unable}}, ""},
-		"none can, and it has another policy":     {[]moment{{soon, neither, unable}, {late, neither, unable}}, ""},
-		"it acts on another configuration":        {[]moment{{soon, differs, well}, {late, differs, well}}, "other"},
-		"it cannot, and the other's differs":      {[]moment{{soon, unable, differs}, {late, unable, differs}}, "other"},
-		"both act on another, and only one works": {[]moment{{soon, neither, differs}, {late, neither, differs}}, "other"},
+		"none can":                            {[]moment{{soon, unable, unable}, {late, unable, unable}}, ""},
+		"none can, and it has another policy": {[]moment{{soon, neither, unable}, {late, neither, unable}}, ""},
+		"it acts on another configuration":    {[]moment{{soon, differs, well}, {late, differs, well}}, "other"},
+		"it cannot, the other's differs":      {[]moment{{soon, unable, differs}, {late, unable, differs}}, "other"},
+		"both act on another, and one works":  {[]moment{{soon, neither, differs}, {late, neither, differs}}, "other"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var h leader.Handover

@@ -2,8 +2,8 @@ package rotate
 
 import "github.com/keyd-project/keyd/internal/key"
 
-// Restart has the loop begin anew, as a new process does, with the keys and vaults that it has: whoever led meanwhile may
-// have changed everything. It must not be called while Run or RunOnce goes on.
+// Restart has the loop begin anew, as a new process does, with the keys and vaults that it has: whoever led meanwhile
+// may have changed everything. It must not be called while Run or RunOnce goes on.
 func (l *Loop) Restart() {
 	l.mu.Lock()
 	var keys []key.Policy

@@ -42,8 +42,12 @@ func (f *finder) leader(h *status.Hosts) {
 		f.add(NoLeader, about{}, text)
 	}
 	if h.Age.Duration() > Of(HostSilent).Threshold && h.Leader != "" {
-		f.add(HostSilent, about{}, fmt.Sprintf("host %s leads and has published nothing for %s: what you see is as old",
-			h.Leader, words.Span(h.Age.Duration().Round(time.Second))))
+		f.add(
+			HostSilent,
+			about{},
+			fmt.Sprintf("host %s leads and has published nothing for %s: what you see is as old",
+				h.Leader, words.Span(h.Age.Duration().Round(time.Second))),
+		)
 	}
 }
 
@@ -80,14 +84,17 @@ func (f *finder) differs(h *status.Hosts, host status.Host, in status.Difference
 	text := fmt.Sprintf("host %s acts on another configuration than the one in force: it leads only if no other can",
 		host.Name)
 	if host.Name == h.Leader {
-		text = fmt.Sprintf("host %s leads as the last resort, and acts on another configuration than the one in force: "+
-			"it disables, adopts and adds nothing", host.Name)
+		text = fmt.Sprintf(
+			"host %s leads as the last resort, and acts on another configuration than the one in force: "+
+				"it disables, adopts and adds nothing",
+			host.Name,
+		)
 	}
 	f.add(ConfigurationsDiffer, about{}, text)
 }
 
-// headMissing reports whether the store refuses because it lacks what this host has seen in it.
-func headMissing(err error) bool {
+// LacksHead reports whether the store refuses because it lacks what this host has seen in it.
+func LacksHead(err error) bool {
 	var e interface{ HeadMissing() bool }
 	return errors.As(err, &e) && e.HeadMissing()
 }

@@ -121,7 +121,7 @@ func (f *finder) late(cause Cause, since time.Time) bool {
 
 func (f *finder) daemon(s status.Snapshot) {
 	switch {
-	case headMissing(f.StoreErr):
+	case LacksHead(f.StoreErr):
 		f.causes.store = f.add(HeadMissing, about{}, f.StoreErr.Error())
 	case f.StoreErr != nil:
 		f.causes.store = f.add(StoreUnwritable, about{}, "the state cannot be written: "+f.StoreErr.Error())
