@@ -1,6 +1,11 @@
 package status
 
-import "time"
+import (
+	"fmt"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/words"
+)
 
 // Hosts is who leads an instance of several hosts, and which hosts there are, as this host sees them.
 type Hosts struct {
@@ -20,6 +25,18 @@ type Hosts struct {
 
 // Leads reports whether this host leads.
 func (h *Hosts) Leads() bool { return h.Leader == h.Here }
+
+// Words say who leads, for people, and how old is what this host shows of it.
+func (h *Hosts) Words() string {
+	switch {
+	case h.Leader == "":
+		return "no host leads; this is " + h.Here
+	case h.Leads():
+		return fmt.Sprintf("this host, %s, leads (epoch %d, since %s)", h.Here, h.Epoch, words.Moment(h.Since))
+	}
+	return fmt.Sprintf("this host, %s, follows %s (epoch %d, since %s), and shows what %s published %s ago", h.Here,
+		h.Leader, h.Epoch, words.Moment(h.Since), h.Leader, words.Span(h.Age.Duration()))
+}
 
 // SayLead counts the hosts that say that they lead, this one among them.
 func (h *Hosts) SayLead() (n int) {
@@ -51,6 +68,27 @@ func (h *Hosts) Differences(host Host) (list []Difference) {
 		}
 	}
 	return list
+}
+
+// The states of a host.
+const (
+	HostLeads   = "leads"
+	HostFollows = "follows"
+	HostUnable  = "cannot work" // Trouble says why
+	HostSilent  = "silent"
+)
+
+// State is one of the states above.
+func (h *Hosts) State(host Host) string {
+	switch {
+	case !host.Alive && host.Name != h.Here:
+		return HostSilent
+	case host.Trouble != "":
+		return HostUnable
+	case host.Name == h.Leader:
+		return HostLeads
+	}
+	return HostFollows
 }
 
 // Host is one host of an instance.
