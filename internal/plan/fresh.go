@@ -59,7 +59,7 @@ func (in Input) Stale(s Step) (p Parts) {
 		in.clocks(s, &p)
 	case Import:
 		in.staleForImport(s, &p)
-	case Land, Alias, Void:
+	case Land, Alias, Void, DisableLate:
 		p.listing(in, s.Vault)
 	case Finish:
 		in.eachVault(p.newest)
@@ -241,6 +241,9 @@ func (in Input) InOrder(url string) bool {
 	seen := visible{v, in.shown(v)}
 	if last := in.Record.NewestIn(url); last.Found() &&
 		(!last.Generation.Holds(url, seen.seen.Newest) || !in.newestStands(seen, last.Generation)) {
+		return false
+	}
+	if in.awaitsDisabling(seen) {
 		return false
 	}
 	var drifts []Drift

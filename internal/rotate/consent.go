@@ -71,7 +71,7 @@ func (r *Rotator) consentToRetire(ctx context.Context, g *gate, p key.Policy, ac
 		if !through {
 			return before, err
 		}
-		rec.Consent = &record.Consent{Rule: p.Retire, Digest: digest, At: r.now(), By: actor, Reason: reason}
+		rec.Consented(record.Consent{Rule: p.Retire, Digest: digest, At: r.now(), By: actor, Reason: reason})
 		for _, x := range list {
 			rec.Consent.Versions = append(rec.Consent.Versions, x.Version)
 		}

@@ -278,21 +278,7 @@ func ensureFile(f format, path string) error {
 	if _, err := os.Lstat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	err := publish(path, func(temp string) error {
-		db, err := bbolt.Open(temp, 0o600, &bbolt.Options{Timeout: lockWait})
-		if err != nil {
-			return err
-		}
-		err = db.Update(func(tx *bbolt.Tx) error {
-			for _, name := range [][]byte{bucketMeta, bucketRecords, bucketAudit} {
-				if _, err := tx.CreateBucket(name); err != nil {
-					return err
-				}
-			}
-			return tx.Bucket(bucketMeta).Put(keySchema, stored.Number(uint64(f.version)))
-		})
-		return errors.Join(err, db.Close())
-	})
+	err := publish(path, func(temp string) error { return create(f, temp) })
 	if errors.Is(err, fs.ErrExist) {
 		return nil // another opener was first; the lock decides
 	}
@@ -300,6 +286,23 @@ func ensureFile(f format, path string) error {
 		return fmt.Errorf("create the state: %w", err)
 	}
 	return nil
+}
+
+// create makes an empty state in an empty file.
+func create(f format, path string) error {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait})
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{bucketMeta, bucketRecords, bucketAudit} {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		return tx.Bucket(bucketMeta).Put(keySchema, stored.Number(uint64(f.version)))
+	})
+	return errors.Join(err, db.Close())
 }
 
 // dropCache makes the kernel drop the file's clean pages: after a failed flush they may show what the disk does not
