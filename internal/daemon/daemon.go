@@ -30,6 +30,7 @@ import (
 	"github.com/keyd-project/keyd/internal/login"
 	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/term"
 	"github.com/keyd-project/keyd/internal/vault"
 	"github.com/keyd-project/keyd/internal/web"
 )
@@ -62,7 +63,8 @@ type Daemon struct {
 	elector *leader.Elector
 	ledAnew chan struct{} // has room for one word that something changed about who leads
 	hosts   hosts
-	boot    func() time.Duration // boottime, or a test's
+	boot    func() time.Duration // term.Boottime, or a test's
+	proving sync.Mutex           // held while health runs
 
 	store    Store
 	hsm      *hsm.Client
@@ -140,7 +142,7 @@ func buildOn(o Options, file *config.Config, open func(prometheus.Registerer) (S
 		hsmAgain:  make(chan struct{}, 1),
 		host:      cmp.Or(o.host, hostName()),
 		ledAnew:   make(chan struct{}, 1),
-		boot:      boottime,
+		boot:      term.Boottime,
 	}
 	var err error
 	if d.rights, err = rightsOf(file); err != nil {
@@ -180,6 +182,9 @@ func buildOn(o Options, file *config.Config, open func(prometheus.Registerer) (S
 		Mark: d.keeper.Mark, Attest: d.attest, Seal: d.seal, Approvals: d.approvals, Settings: d.store,
 		Repoint: d.moveConsumer,
 	})
+	if !d.alone {
+		d.rotator.Prove = d.elector.Prove
+	}
 	d.loop = rotate.NewLoop(d.rotator, max(2, cfg.HSM.Sessions))
 	d.health = health.New(d.healthConfig(cfg))
 	policies, err := d.policies(context.Background(), cfg)
@@ -190,7 +195,7 @@ func buildOn(o Options, file *config.Config, open func(prometheus.Registerer) (S
 	warnOfTestRoot(cfg, d.log)
 	d.loop.SetVaults(cfg.VaultPolicies())
 	d.loop.SetPolicies(policies)
-	d.reg.MustRegister(whileLeading{d.led, d.acts})
+	d.reg.MustRegister(whileInCharge{d.led, d.inCharge})
 	return d, nil
 }
 
@@ -244,6 +249,7 @@ func (d *Daemon) run(ctx context.Context) error {
 	if !d.alone {
 		g.Go(func() error { d.watchHosts(ctx); return nil })
 		g.Go(func() error { d.probeVaults(ctx); return nil })
+		g.Go(func() error { d.keepProving(ctx); return nil })
 	}
 	g.Go(func() error { d.reloadOnSignal(ctx); return nil })
 	g.Go(func() error { d.watchCredential(ctx); return nil })
@@ -320,16 +326,6 @@ func (d *Daemon) nowReady(why string) {
 	d.touch()
 }
 
-// probe proves versions once keyd has looked at every vault in this term.
-func (d *Daemon) probe(ctx context.Context, looked <-chan struct{}) error {
-	select {
-	case <-ctx.Done():
-	case <-looked:
-		d.health.Run(ctx)
-	}
-	return nil
-}
-
 func (d *Daemon) config() *config.Config {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -347,7 +343,7 @@ func (d *Daemon) Ready() (ok bool, why string) {
 
 // Stuck names the loop that has stopped turning; "" if none has.
 func (d *Daemon) Stuck() string {
-	if name := d.loop.Stuck(time.Now()); name != "" {
+	if name := d.loop.Stuck(time.Now()); name != "" && d.leads() {
 		return "the loop is stuck at key " + name
 	}
 	return ""

@@ -6,7 +6,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyd-project/keyd/internal/sample"
-	"github.com/keyd-project/keyd/internal/trouble"
 )
 
 // leaderMetrics shows who leads, as this host sees it. Every host exports them.
@@ -84,7 +83,7 @@ func (m leaderMetrics) Collect(out chan<- prometheus.Metric) {
 	all.Add(m.leaderless, sample.Time(leaderless))
 	all.Add(m.all, leaders)
 	all.Add(m.shown, sample.Time(shown))
-	all.Add(m.missing, sample.Bool(trouble.LacksHead(m.d.store.Healthy())))
+	all.Add(m.missing, sample.Bool(headMissing(m.d.store)))
 	all.Send(out)
 }
 

@@ -247,11 +247,9 @@ func (d *Daemon) hostStatus() *status.Hosts {
 	}
 	s := d.elector.State()
 	h := &status.Hosts{Here: d.host, Leader: d.leader(s), Epoch: s.Lease.Epoch.Number, Since: s.Lease.Since}
-	var same *leader.SameNameError
-	if errors.As(s.Err, &same) {
-		h.Problem = same.Error()
-	} else if s.Err != nil {
-		h.Problem = "the store does not say who leads: " + s.Err.Error()
+	if s.Err != nil {
+		var same *leader.SameNameError
+		h.Problem, h.SameName = s.Err.Error(), errors.As(s.Err, &same)
 	}
 	h.Leaderless, h.Age = d.hosts.ages(d.boot(), h.Leads())
 	policy := d.hosts.policyInForce()
@@ -285,6 +283,12 @@ func (h *hosts) leads(somebody bool, now time.Time) {
 	case h.leaderless.IsZero():
 		h.leaderless = now
 	}
+}
+
+func (h *hosts) leaderlessSince() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.leaderless
 }
 
 func (h *hosts) policyInForce() string {

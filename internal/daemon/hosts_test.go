@@ -22,63 +22,15 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/leader"
 	"github.com/keyd-project/keyd/internal/status"
-	"github.com/keyd-project/keyd/internal/store/bolt"
-	"github.com/keyd-project/keyd/internal/store/stored"
+	"github.com/keyd-project/keyd/internal/store/shared"
+	"github.com/keyd-project/keyd/internal/store/storetest"
 	"github.com/keyd-project/keyd/internal/term"
 )
-
-// sharedStore is one host's store, as several hosts have one store: its lease is held by one of them.
-type sharedStore struct {
-	Store
-	lease *sync.Mutex
-	held  *string
-}
-
-func (s sharedStore) Take(
-	ctx context.Context,
-	holder string,
-	nonce [16]byte,
-	ttl time.Duration,
-) (stored.Lease, error) {
-	s.lease.Lock()
-	defer s.lease.Unlock()
-	if *s.held != "" && *s.held != holder {
-		return stored.Lease{}, stored.ErrHeld
-	}
-	l, err := s.Store.Take(ctx, holder, nonce, ttl)
-	*s.held, l.Left = holder, ttl
-	return l, err
-}
-
-func (s sharedStore) Lease(ctx context.Context) (stored.Lease, error) {
-	s.lease.Lock()
-	defer s.lease.Unlock()
-	l, err := s.Store.Lease(ctx)
-	l.Left = 0
-	if *s.held != "" {
-		l.Left = time.Hour
-	}
-	return l, err
-}
-
-func (s sharedStore) Release(context.Context, term.Epoch) error {
-	s.lease.Lock()
-	defer s.lease.Unlock()
-	*s.held = ""
-	return nil
-}
-
-func (s sharedStore) Close() error { return nil }
 
 // twoHosts are two daemons on one store, each with its own files. Neither runs.
 func twoHosts(t *testing.T) (a, b *Daemon, paths []string) {
 	t.Helper()
-	store, err := bolt.Open(filepath.Join(t.TempDir(), "state"), time.Now, prometheus.NewRegistry())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = store.Close() })
-	shared := sharedStore{store, new(sync.Mutex), new(string)}
+	engine := storetest.NewMemory(time.Now)
 	var hosts []*Daemon
 	for _, name := range []string{"host-a", "host-b"} {
 		dir := t.TempDir()
@@ -91,11 +43,15 @@ func twoHosts(t *testing.T) (a, b *Daemon, paths []string) {
 		d, err := buildOn(
 			Options{ConfigPath: path, Version: "1.2.3", Logger: slog.New(slog.DiscardHandler),
 				HSMCommand: []string{"false"}, host: name},
-			cfg, func(prometheus.Registerer) (Store, error) { return shared, nil },
+			cfg, func(reg prometheus.Registerer) (Store, error) {
+				return shared.Open(t.Context(), engine,
+					shared.Options{Dir: t.TempDir(), Host: name, Now: time.Now, Registerer: reg})
+			},
 		)
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { _ = d.store.Close() })
 		hosts, paths = append(hosts, d), append(paths, path)
 	}
 	return hosts[0], hosts[1], paths
@@ -340,7 +296,7 @@ func TestALeaderThatCannotWorkHandsOver(t *testing.T) {
 	a, b, _ := twoHosts(t)
 	var ahead atomic.Int64
 	for _, d := range []*Daemon{a, b} {
-		d.boot = func() time.Duration { return boottime() + time.Duration(ahead.Load()) }
+		d.boot = func() time.Duration { return term.Boottime() + time.Duration(ahead.Load()) }
 	}
 	under := led(t, a, b)
 	b.noteHSM(key.HSMInfo{}, nil)

@@ -3,18 +3,19 @@ package daemon
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/leader"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/store/bolt"
+	"github.com/keyd-project/keyd/internal/store/shared"
 	"github.com/keyd-project/keyd/internal/term"
 )
 
@@ -29,7 +30,7 @@ func (d *Daemon) makeElector() {
 	_, d.alone = d.store.(*bolt.Store)
 	d.hosts.reported = leader.Report{Host: d.host, Run: rand.Text()}
 	d.elector = leader.New(leader.Config{
-		Store: d.store, Host: d.host, TTL: leaseTime, Boot: boottime, Random: rand.Reader, May: d.mayLead,
+		Store: d.store, Host: d.host, TTL: leaseTime, Boot: term.Boottime, Random: rand.Reader, May: d.mayLead,
 		Changed: d.leaderChanged, Logger: d.log,
 	})
 	d.store = ledStore{d.store, d.elector.Refused}
@@ -43,18 +44,9 @@ func hostName() string {
 	return "localhost"
 }
 
-// boottime is how long this host has been up, also while it was suspended.
-func boottime() time.Duration {
-	var at unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &at); err != nil {
-		panic("CLOCK_BOOTTIME cannot be read: " + err.Error()) // Linux has had it since 2.6.39
-	}
-	return time.Duration(at.Nano())
-}
-
 // lead does what only the leader does, until its term ends.
 func (d *Daemon) lead(ctx context.Context) error {
-	defer d.restart()
+	d.restart()
 	d.recordTerm(ctx)
 	if !d.alone {
 		d.setPolicies(ctx)
@@ -79,7 +71,7 @@ func (d *Daemon) lead(ctx context.Context) error {
 
 // leadOnce does what is due, and ends.
 func (d *Daemon) leadOnce(ctx context.Context) error {
-	defer d.restart()
+	d.restart()
 	d.recordTerm(ctx)
 	defer d.keepEvidence(ctx)()
 	d.loop.WhenLooked(func() { d.nowReady("keyd has looked at every vault") })
@@ -88,14 +80,13 @@ func (d *Daemon) leadOnce(ctx context.Context) error {
 	return err
 }
 
-// restart forgets all that a term saw: the next leader may change everything. A daemon that ends needs no memory.
+// restart has a term begin as a process does: whoever led before may have changed everything. What an earlier term of
+// this process saw is shown until then.
 func (d *Daemon) restart() {
 	d.observer.Restart()
 	d.loop.Restart()
-	d.health.Restart()
 	d.consumers.Restart()
 	d.logs.Restart()
-	d.touch()
 }
 
 // recordTerm records who leads from now on. Where one host has the store to itself, its start says so already.
@@ -114,8 +105,12 @@ func (d *Daemon) recordTerm(ctx context.Context) {
 // leads reports whether this host leads, as far as it knows.
 func (d *Daemon) leads() bool { return d.elector.State().Leads }
 
-// acts reports whether this host may act: it leads, or no other can.
-func (d *Daemon) acts() bool { return d.alone || d.leads() }
+// inCharge reports whether what this host knows is what there is to show: it leads, no other can, or none does and it
+// was the last.
+func (d *Daemon) inCharge() bool {
+	s := d.elector.State()
+	return d.alone || s.Leads || s.Known() && s.Lease.Holder == d.host && d.leader(s) == ""
+}
 
 // under has what an operator asked for done in this host's term, or says where to ask for it.
 func (d *Daemon) under(ctx context.Context) (context.Context, error) {
@@ -135,6 +130,12 @@ func (d *Daemon) under(ctx context.Context) (context.Context, error) {
 	}
 }
 
+// headMissing reports whether a store lacks the last entry that this host saw in it.
+func headMissing(s Store) bool {
+	var missing *shared.HeadMissing
+	return errors.As(s.Healthy(), &missing)
+}
+
 // leaderChanged hears that something changed about who leads. It must not block.
 func (d *Daemon) leaderChanged() {
 	select {
@@ -144,16 +145,16 @@ func (d *Daemon) leaderChanged() {
 	d.touch()
 }
 
-// whileLeading are the metrics of the instance. Only the leader exports them: so a problem of a key is one problem,
+// whileInCharge are the metrics of the instance. Only one host exports them: so a problem of a key is one problem,
 // however many hosts are scraped.
-type whileLeading struct {
+type whileInCharge struct {
 	*prometheus.Registry
-	acts func() bool
+	inCharge func() bool
 }
 
 // Collect is part of prometheus.Collector.
-func (m whileLeading) Collect(ch chan<- prometheus.Metric) {
-	if m.acts() {
+func (m whileInCharge) Collect(ch chan<- prometheus.Metric) {
+	if m.inCharge() {
 		m.Registry.Collect(ch)
 	}
 }

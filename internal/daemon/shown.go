@@ -146,7 +146,7 @@ func (d *Daemon) followed(ctx context.Context) (s status.Snapshot, ok bool) {
 	d.hosts.mu.Lock()
 	x := d.hosts.shown
 	d.hosts.mu.Unlock()
-	if x == nil || d.acts() {
+	if x == nil || d.inCharge() {
 		return s, false
 	}
 	s = x.Snapshot
@@ -165,7 +165,7 @@ func (d *Daemon) followed(ctx context.Context) (s status.Snapshot, ok bool) {
 			s.Keys[i].Consumers = consumers
 		}
 	}
-	s.Problems = trouble.WithHost(s, d.evidence(s, nil))
+	s.Problems = trouble.WithHost(time.Now(), s, d.evidence(s, nil))
 	s.Summarise()
 	return s, true
 }

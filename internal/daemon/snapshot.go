@@ -76,7 +76,7 @@ func (st *standing) shown(pos rotate.Position, proofs []status.Proof) status.Key
 
 // fill adds to a key of the overview what its record and its proofs say in detail.
 func (d *Daemon) fill(ctx context.Context, k *status.Key) {
-	if d.acts() {
+	if d.inCharge() {
 		k.Proofs = d.health.Results(k.Name)
 	}
 	k.Consumers = trouble.Explain(time.Now(), k.Consumers, d.vaultNames())

@@ -75,7 +75,7 @@ func (d *Daemon) happenedElsewhere(c chain.Linked) {
 }
 
 // wanted reports whether an entry is of a person, about a key or a vault: what the leader did itself it knows.
-func wanted(e chain.Entry) bool { return e.Key != "" && e.Actor != "keyd" }
+func wanted(e chain.Entry) bool { return e.Key != "" && e.Event.Anybodys() && e.Actor != "keyd" }
 
 // steps are the events of the loop that an entry of the chain tells of.
 var steps = map[chain.Event]struct {

@@ -60,7 +60,7 @@ type State struct {
 	Read  time.Duration // by Boot, when that was asked for; 0: never
 	Leads bool          // this host does, as far as it knows
 	Until time.Duration // by Boot, when its term could be over
-	Err   error         // of the last question to the store; nil if it answered
+	Err   error         // why this host cannot tell who leads, or cannot lead although nobody does; nil: nothing is wrong
 }
 
 // Alone reports whether no other host can ever lead: the store belongs to this process.
@@ -112,10 +112,14 @@ func (e *Elector) Run(ctx context.Context, lead func(ctx context.Context) error)
 func (e *Elector) follow(ctx context.Context) (*reign, error) {
 	for {
 		l, err := e.look(ctx)
-		if err == nil && e.mayTake(l) {
+		switch {
+		case err != nil:
+		case e.mayTake(l):
 			if r := e.take(ctx); r != nil {
 				return r, nil
 			}
+		default:
+			e.succeed()
 		}
 		select {
 		case <-ctx.Done():
@@ -170,11 +174,12 @@ func (e *Elector) take(ctx context.Context) *reign {
 	l, err := e.Store.Take(asking, e.Host, nonce, e.TTL)
 	if err != nil {
 		if !errors.Is(err, stored.ErrHeld) && ctx.Err() == nil {
-			e.fail(fmt.Errorf("take the lease: %w", err))
+			e.fail(fmt.Errorf("this host cannot lead: %w", err))
 		}
 		return nil
 	}
 	e.note(at, l, nil)
+	e.succeed()
 	return e.begin(at, l)
 }
 
@@ -205,27 +210,36 @@ func (e *Elector) note(at time.Duration, l stored.Lease, err error) {
 	}
 	e.mu.Lock()
 	was := e.state
-	e.state.Lease, e.state.Read, e.state.Err = l, max(at, 1), nil
+	e.state.Lease, e.state.Read = l, max(at, 1)
 	if over := l.Left <= 0; over != e.over {
 		e.over, e.overAt = over, at
 	}
 	e.mu.Unlock()
-	if was.Err != nil {
-		e.Logger.Info("the store tells again who leads", "leader", l.Holder)
-	}
-	if !was.Known() || was.Err != nil || was.Lease.Epoch != l.Epoch || (was.Lease.Left > 0) != (l.Left > 0) {
+	if !was.Known() || was.Lease.Epoch != l.Epoch || (was.Lease.Left > 0) != (l.Left > 0) {
 		e.Changed()
 	}
 }
 
-// fail keeps why it is not known who leads.
+// succeed notes that nothing is in the way any more.
+func (e *Elector) succeed() {
+	e.mu.Lock()
+	was := e.state.Err
+	e.state.Err = nil
+	e.mu.Unlock()
+	if was != nil {
+		e.Logger.Info("this host can tell again who leads", "before", was.Error())
+		e.Changed()
+	}
+}
+
+// fail keeps why it is not known who leads, or why this host cannot lead.
 func (e *Elector) fail(err error) {
 	e.mu.Lock()
 	first := e.state.Err == nil
 	e.state.Err = err
 	e.mu.Unlock()
 	if first {
-		e.Logger.Warn("this host cannot tell who leads, and tries again", "error", err.Error())
+		e.Logger.Warn("this host cannot tell who leads, or cannot lead itself; it tries again", "error", err.Error())
 		e.Changed()
 	}
 }

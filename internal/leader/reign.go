@@ -193,6 +193,7 @@ func (e *Elector) renewed(r *reign, a answer) bool {
 	}
 	r.until, r.renew = a.asked+e.holds(a.lease), a.asked+e.third()
 	e.note(a.asked, a.lease, nil)
+	e.succeed()
 	e.mu.Lock()
 	e.state.Until = r.until
 	e.mu.Unlock()

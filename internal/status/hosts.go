@@ -18,8 +18,10 @@ type Hosts struct {
 	Leaderless time.Time `json:"leaderless_since,omitzero"`
 	// Age is how old is what this host shows of the leader; 0 on the leader itself.
 	Age Seconds `json:"age_seconds"`
-	// Problem is why this host cannot tell who leads; "": it can.
+	// Problem is why this host cannot tell who leads, or cannot lead although nobody does; "": nothing is wrong.
 	Problem string `json:"problem,omitempty"`
+	// SameName: the problem is that another daemon leads under this host's name.
+	SameName bool `json:"same_name,omitempty"`
 	Hosts   []Host `json:"hosts"` // by name
 }
 

@@ -2,7 +2,6 @@ package trouble
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -12,8 +11,8 @@ import (
 )
 
 // WithHost adds what only this host knows to the problems that the leader found, the worst first.
-func WithHost(s status.Snapshot, e Evidence) []status.Problem {
-	f := &finder{Evidence: e, at: time.Now(), started: s.Started, causes: newCauses()}
+func WithHost(now time.Time, s status.Snapshot, e Evidence) []status.Problem {
+	f := &finder{Evidence: e, at: now, started: s.Started, causes: newCauses()}
 	f.daemon(s)
 	f.leader(s.Hosts)
 	problems := slices.Clone(s.Problems)
@@ -32,9 +31,9 @@ func (f *finder) leader(h *status.Hosts) {
 	switch n := h.SayLead(); {
 	case n > 1:
 		f.add(TwoLeaders, about{}, words.Count(n, "host")+" say that they lead; the store takes the writes of one")
-	case h.Problem != "" && h.Leader == h.Here:
+	case h.SameName:
 		f.add(TwoLeaders, about{}, h.Problem)
-	case f.late(NoLeader, h.Leaderless):
+	case f.late(NoLeader, h.Leaderless) && f.causes.store == nil:
 		text := "no host leads since " + words.Moment(h.Leaderless) + ": nothing rotates or is proven"
 		if h.Problem != "" {
 			text += "; " + h.Problem
@@ -91,10 +90,4 @@ func (f *finder) differs(h *status.Hosts, host status.Host, in status.Difference
 		)
 	}
 	f.add(ConfigurationsDiffer, about{}, text)
-}
-
-// LacksHead reports whether the store refuses because it lacks what this host has seen in it.
-func LacksHead(err error) bool {
-	var e interface{ HeadMissing() bool }
-	return errors.As(err, &e) && e.HeadMissing()
 }

@@ -1,7 +1,7 @@
 package trouble
 
 import (
-	"fmt"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -18,12 +18,6 @@ func (w *world) hosts(change func(h *status.Hosts)) {
 	}
 	change(w.Hosts)
 }
-
-// lost says that a store lacks what a host saw in it.
-type lost struct{}
-
-func (lost) Error() string     { return "the store does not contain entry 42, which this host saw in it" }
-func (lost) HeadMissing() bool { return true }
 
 func hostExamples() []example {
 	leaderless := func(d time.Duration) func(w *world) {
@@ -49,9 +43,12 @@ func hostExamples() []example {
 		{"keydnoleader", "", "", "", leaderless(2 * time.Minute), leaderless(time.Second)},
 		{"keydtwoleaders", "by their own word", "", "", host(func(h *status.Host) { h.SaysLeads = true }), well},
 		{"keydtwoleaders", "of one name", "", "", func(w *world) {
-			w.hosts(func(h *status.Hosts) { h.Problem = "another daemon leads as host \"host-a\"" })
+			w.hosts(func(h *status.Hosts) { h.Problem, h.SameName = "another daemon leads as host \"host-a\"", true })
 		}, well},
-		{"keydheadmissing", "", "", "", func(w *world) { w.StoreErr = fmt.Errorf("save: %w", lost{}) }, nil},
+		{"keydheadmissing", "", "", "", func(w *world) {
+			w.StoreErr, w.HeadMissing = errors.New("the store does not contain entry 42, which this host saw"), true
+			leaderless(time.Hour)(w)
+		}, nil},
 		{"keydhostsilent", "", "", "", silent(3 * time.Minute), silent(time.Minute)},
 		{"keydhostsilent", "the leader", "", "", older(3 * time.Minute), older(time.Second)},
 		{"keydhostunable", "", "", "", host(func(h *status.Host) { h.Trouble = "its HSM side is down" }), well},
@@ -65,11 +62,11 @@ func TestAFollowerAddsOnlyWhatItAloneKnows(t *testing.T) {
 	leaders := status.Problem{Severity: status.Warning, Text: "what the leader found"}
 	w.Problems = []status.Problem{leaders}
 	w.hosts(func(h *status.Hosts) {
-		h.Here, h.Leader, h.Leaderless = "host-b", "", time.Now().Add(-time.Hour)
+		h.Here, h.Leader, h.Leaderless = "host-b", "", noon.Add(-time.Hour)
 		h.Hosts[0].SaysLeads, h.Hosts[2].Trouble = false, "the leader tells of it"
 	})
 	var got []string
-	for _, p := range WithHost(w.Snapshot, w.Evidence) {
+	for _, p := range WithHost(noon, w.Snapshot, w.Evidence) {
 		got = append(got, p.Runbook)
 	}
 	if !slices.Equal(got, []string{"keydnoleader", ""}) {

@@ -20,11 +20,13 @@ import (
 
 // Evidence is what Find needs besides the snapshot. The zero value is evidence of nothing wrong.
 type Evidence struct {
-	StoreErr   error     // of the last write
-	ReloadErr  error     // of the last reload; nil if it succeeded
-	Config     string    // the digest of what the daemon's own reading of the configuration permits the HSM side
-	Unapproved int       // how many settings of the files are not in force before a second operator approves them
-	Checkpoint time.Time // when the audit chain was last signed; zero: not known
+	StoreErr error // of the last write
+	// HeadMissing: that is because the store lacks what this host saw in it.
+	HeadMissing bool
+	ReloadErr   error     // of the last reload; nil if it succeeded
+	Config      string    // the digest of what the daemon's own reading of the configuration permits the HSM side
+	Unapproved  int       // how many settings of the files are not in force before a second operator approves them
+	Checkpoint  time.Time // when the audit chain was last signed; zero: not known
 	// AuditBroken says why the audit chain is not the one that the audit key signed; "" if nothing shows that.
 	AuditBroken string
 	HSMLosses   int // how often the HSM side ended within hsm.LossSpan
@@ -121,7 +123,7 @@ func (f *finder) late(cause Cause, since time.Time) bool {
 
 func (f *finder) daemon(s status.Snapshot) {
 	switch {
-	case LacksHead(f.StoreErr):
+	case f.HeadMissing:
 		f.causes.store = f.add(HeadMissing, about{}, f.StoreErr.Error())
 	case f.StoreErr != nil:
 		f.causes.store = f.add(StoreUnwritable, about{}, "the state cannot be written: "+f.StoreErr.Error())
