@@ -34,6 +34,7 @@ func (f *faulty) Commit(ctx context.Context, c stored.Change) error {
 		next, f.faults = f.faults[0], f.faults[1:]
 	}
 	f.mu.Unlock()
+	ctx = context.WithoutCancel(ctx) // a change may land after its caller has given up
 	return next(c, func() error { return f.Engine.Commit(ctx, c) })
 }
 

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/store/stored"
@@ -24,7 +25,7 @@ type known struct {
 	heads   map[string]stored.Head
 	names   map[string]string // of the records, by the name in lower case
 	seen    *seen
-	missing *HeadMissing // the store does not contain what was seen
+	missing atomic.Pointer[HeadMissing] // the store does not contain what was seen
 }
 
 // lock waits until nobody follows, or ctx ends.
@@ -63,7 +64,7 @@ func (k *known) apply(l chain.Linked) error {
 // see remembers the end of the chain on this host's disk, unless the store lacks what was seen before, or the disk has
 // it already.
 func (k *known) see() error {
-	if k.missing == nil {
+	if k.missing.Load() == nil {
 		return k.seen.put(k.tip, k.first)
 	}
 	return nil
@@ -135,7 +136,7 @@ func (s *Store) followLocked(ctx context.Context) error {
 		}
 	}
 	s.metrics.Entries(k.tip.Seq)
-	if k.missing != nil {
+	if k.missing.Load() != nil {
 		return s.look(ctx) // the store that has it may be back
 	}
 	_ = k.see() // what cannot be remembered stops the next write, and no read

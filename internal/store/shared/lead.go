@@ -6,13 +6,18 @@ import (
 	"strings"
 	"time"
 
-	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/store/stored"
 	"github.com/keyd-project/keyd/internal/term"
 )
 
-// Lease is who leads, by the engine's own clock. Nobody may take it for proof that nobody else acts.
-func (s *Store) Lease(ctx context.Context) (stored.Lease, error) { return s.engine.Lease(ctx) }
+// Lease is who leads, by the engine's own clock. Nobody may take it for proof that nobody else acts. A host that waits
+// asks for it all the time, and so follows the chain; where that is not possible now, it learns who leads all the same.
+func (s *Store) Lease(ctx context.Context) (stored.Lease, error) {
+	if err := s.follow(ctx); errors.Is(err, stored.ErrClosed) {
+		return stored.Lease{}, err
+	}
+	return s.engine.Lease(ctx)
+}
 
 // Take begins a term of this host. A host that must not write does not lead. Errors: stored.ErrHeld, *HeadMissing,
 // *HaltedError, *stored.EngineError.
@@ -23,8 +28,8 @@ func (s *Store) Take(
 		return stored.Lease{}, err
 	}
 	taken, err := s.engine.Take(ctx, holder, nonce, ttl)
-	if err == nil || key.ClassOf(err) != key.Ambiguous {
-		return taken, err
+	if err == nil || errors.Is(err, stored.ErrHeld) || !inDoubt(err) {
+		return taken, s.sealed(err)
 	}
 	// The answer was lost. The nonce is of this very call: nobody else can have taken the lease with it.
 	now, lookErr := s.engine.Lease(ctx)
@@ -41,7 +46,7 @@ func (s *Store) Renew(ctx context.Context, e term.Epoch, ttl time.Duration) (sto
 		return stored.Lease{}, err
 	}
 	l, err := s.engine.Renew(ctx, e, ttl)
-	return l, late(e, err)
+	return l, s.sealed(late(e, err))
 }
 
 // mayLead follows the chain first: a store that lost changes shows there.
@@ -83,7 +88,7 @@ func (s *Store) putBlob(ctx context.Context, name string, value []byte) error {
 	if ok {
 		b.Epoch = &e
 	}
-	return late(e, s.engine.PutBlob(ctx, b))
+	return s.sealed(late(e, s.engine.PutBlob(ctx, b)))
 }
 
 // Status returns what PutStatus kept last under a name; nil for nothing.

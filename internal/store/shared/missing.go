@@ -39,6 +39,9 @@ func (e *HeadMissing) Class() key.Class { return key.Refused }
 // Unwritable says that to try again at once is no use.
 func (e *HeadMissing) Unwritable() bool { return true }
 
+// HeadMissing tells it apart from other refusals.
+func (e *HeadMissing) HeadMissing() bool { return true }
+
 // HaltedError says that another host of the instance stopped all of them.
 type HaltedError struct {
 	Engine string
@@ -63,6 +66,9 @@ func (e *HaltedError) Class() key.Class { return key.Refused }
 // Unwritable says that to try again at once is no use.
 func (e *HaltedError) Unwritable() bool { return true }
 
+// HeadMissing says that a host misses an entry, if not this one.
+func (e *HaltedError) HeadMissing() bool { return true }
+
 // haltBlob stops the whole instance.
 const haltBlob = "halt"
 
@@ -76,13 +82,14 @@ func (s *Store) look(ctx context.Context) error {
 			return err
 		}
 		if hash != k.seen.Hash {
-			k.missing = &HeadMissing{Engine: s.engine.Name(), Seen: k.seen.Tip, Found: k.tip,
+			missing := &HeadMissing{Engine: s.engine.Name(), Seen: k.seen.Tip, Found: k.tip,
 				Another: k.first != k.seen.first}
-			_ = s.halt(ctx, k.missing) // or with the next look: reads go on
+			k.missing.Store(missing)
+			_ = s.halt(ctx, missing) // or with the next look: reads go on
 			return nil
 		}
 	}
-	k.missing = nil
+	k.missing.Store(nil)
 	_ = k.see() // what cannot be remembered stops the next write
 	return nil
 }
@@ -109,7 +116,7 @@ func (s *Store) writable(ctx context.Context) error {
 	if err := s.known.lock(ctx); err != nil {
 		return err
 	}
-	missing, unsaved := s.known.missing, s.known.see() // once more, if the last time failed
+	missing, unsaved := s.known.missing.Load(), s.known.see() // once more, if the last time failed
 	s.known.unlock()
 	switch {
 	case missing != nil:
@@ -145,7 +152,7 @@ func (s *Store) Missing(ctx context.Context) (*HeadMissing, error) {
 	}
 	defer s.known.unlock()
 	err := s.followLocked(ctx)
-	return s.known.missing, err
+	return s.known.missing.Load(), err
 }
 
 // Accept has this host go on with the store as it is, although it lacks what the host saw, and ends the halt of the
@@ -161,7 +168,7 @@ func (s *Store) Accept(ctx context.Context, actor, reason string) error {
 		return err
 	}
 	fields := map[string]string{"reason": reason, "host": s.host}
-	if k.missing != nil {
+	if k.missing.Load() != nil {
 		fields["seen"], fields["seen hash"] = strconv.FormatUint(k.seen.Seq, 10), k.seen.Hash.String()
 	}
 	l, err := chain.Append(k.tip.Seq, k.tip.Hash, chain.Entry{Time: s.now(), Event: chain.StoreAccepted, Actor: actor,
@@ -175,7 +182,7 @@ func (s *Store) Accept(ctx context.Context, actor, reason string) error {
 	if err := k.apply(l); err != nil {
 		return err
 	}
-	k.missing = nil
+	k.missing.Store(nil)
 	if err := k.see(); err != nil {
 		return fmt.Errorf("forget what this host saw of the store: %w; try again", err)
 	}

@@ -10,10 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/keyd-project/keyd/internal/chain"
+	"github.com/keyd-project/keyd/internal/store/bolt"
 	"github.com/keyd-project/keyd/internal/store/stored"
 )
 
@@ -40,18 +42,37 @@ type seen struct {
 	flush func(*os.File) error // fdatasync; tests count it, or have it fail
 }
 
-// openSeen opens the file, or makes it.
+// openSeen opens the file, or makes it. Errors: *bolt.LockedError while another process has it open.
 func openSeen(dir string) (*seen, error) {
 	path := filepath.Join(dir, seenFile)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open what this host saw of the store: %w", err)
 	}
+	if err := lockFile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
 	s := &seen{file: f, flush: func(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }}
 	if err := s.read(); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
 	}
 	return s, nil
+}
+
+// lockWait is how long an opener waits for a predecessor that is just ending.
+const lockWait = time.Second
+
+// lockFile keeps two daemons from sharing a state directory. The lock ends with the process.
+func lockFile(f *os.File) error {
+	for end := time.Now().Add(lockWait); ; time.Sleep(20 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		if time.Now().After(end) {
+			return &bolt.LockedError{Path: f.Name()}
+		}
+	}
 }
 
 var errSeenDamaged = errors.New("the last entry that this host saw of the store cannot be read, so nobody can tell " +

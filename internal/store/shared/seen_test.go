@@ -8,7 +8,9 @@ import (
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/store/bolt"
 	"github.com/keyd-project/keyd/internal/store/stored"
+	"github.com/keyd-project/keyd/internal/store/storetest"
 )
 
 // countFlushes counts how often a host flushes what it saw, and has the flushes fail for as long as fail says so.
@@ -82,27 +84,53 @@ func TestAHostThatCannotRememberWhatItSawWritesNoMore(t *testing.T) {
 
 func tipAt(seq uint64) stored.Tip { return stored.Tip{Seq: seq, Hash: chain.Hash{byte(seq)}} }
 
-func reopenSeen(t *testing.T, dir string) *seen {
+// seenIn opens what was seen, as the only one, until the test calls close.
+func seenIn(t *testing.T, dir string) *seen {
 	t.Helper()
 	s, err := openSeen(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.close() })
 	return s
+}
+
+// readSeen reads what was seen.
+func readSeen(t *testing.T, dir string) seen {
+	t.Helper()
+	s := seenIn(t, dir)
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+	return *s
+}
+
+// writeSeen has these heads seen in turn, and damages these slots then.
+func writeSeen(t *testing.T, dir string, seqs []uint64, torn ...uint64) {
+	t.Helper()
+	s := seenIn(t, dir)
+	for _, seq := range seqs {
+		if err := s.put(tipAt(seq), chain.Hash{9}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, slot := range torn {
+		if _, err := s.file.WriteAt([]byte("torn"), int64(slot)*slotSize+40); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestWhatWasSeenIsReadBackEvenAfterAcceptingLess(t *testing.T) {
 	dir := t.TempDir()
-	if s := reopenSeen(t, dir); s.Tip != (stored.Tip{}) {
+	if s := readSeen(t, dir); s.Tip != (stored.Tip{}) {
 		t.Errorf("a fresh file has entry %d", s.Seq)
 	}
 	for _, seq := range []uint64{1, 2, 7, 3} {
-		s := reopenSeen(t, dir)
-		if err := s.put(tipAt(seq), chain.Hash{9}); err != nil {
-			t.Fatal(err)
-		}
-		if got := reopenSeen(t, dir); got.Tip != tipAt(seq) || got.first != (chain.Hash{9}) {
+		writeSeen(t, dir, []uint64{seq})
+		if got := readSeen(t, dir); got.Tip != tipAt(seq) || got.first != (chain.Hash{9}) {
 			t.Errorf("read back entry %d, want %d", got.Seq, seq)
 		}
 	}
@@ -113,37 +141,18 @@ func TestWhatWasSeenIsReadBackEvenAfterAcceptingLess(t *testing.T) {
 }
 
 func TestASlotThatACrashLeftHalfWrittenDoesNotCount(t *testing.T) {
-	for slot := range 2 {
-		dir := t.TempDir()
-		s := reopenSeen(t, dir)
-		for seq := uint64(1); seq <= uint64(4+slot); seq++ {
-			if err := s.put(tipAt(seq), chain.Hash{9}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		newest := s.turn % 2
-		if _, err := s.file.WriteAt([]byte("torn"), int64(newest)*slotSize+40); err != nil {
-			t.Fatal(err)
-		}
-		if got := reopenSeen(t, dir); got.Seq != s.Seq-1 {
-			t.Errorf("read back entry %d, want %d", got.Seq, s.Seq-1)
+	for _, seqs := range [][]uint64{{1, 2, 3, 4}, {1, 2, 3, 4, 5}} {
+		dir, n := t.TempDir(), uint64(len(seqs))
+		writeSeen(t, dir, seqs, n%2) // the slot that was written last
+		if got := readSeen(t, dir); got.Seq != n-1 {
+			t.Errorf("read back entry %d, want %d", got.Seq, n-1)
 		}
 	}
 }
 
 func TestWhatWasSeenIsNotForgottenBecauseOfDamage(t *testing.T) {
 	dir := t.TempDir()
-	s := reopenSeen(t, dir)
-	for seq := range uint64(3) {
-		if err := s.put(tipAt(seq+1), chain.Hash{9}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for slot := range int64(2) {
-		if _, err := s.file.WriteAt([]byte("torn"), slot*slotSize+40); err != nil {
-			t.Fatal(err)
-		}
-	}
+	writeSeen(t, dir, []uint64{1, 2, 3}, 0, 1)
 	if _, err := openSeen(dir); !errors.Is(err, errSeenDamaged) {
 		t.Errorf("%v, want that it is damaged", err)
 	}
@@ -152,5 +161,15 @@ func TestWhatWasSeenIsNotForgottenBecauseOfDamage(t *testing.T) {
 	}
 	if _, err := openSeen(dir); !errors.Is(err, errSeenDamaged) {
 		t.Errorf("cut short: %v, want that it is damaged", err)
+	}
+}
+
+func TestTwoDaemonsDoNotShareAStateDirectory(t *testing.T) {
+	dir := t.TempDir()
+	on(t, storetest.NewMemory(clock), "one", dir)
+	_, err := Open(t.Context(), storetest.NewMemory(clock), Options{Dir: dir, Host: "one", Now: clock})
+	var locked *bolt.LockedError
+	if !errors.As(err, &locked) || key.ClassOf(err) != key.Refused {
+		t.Errorf("%v, want that another keyd has it open", err)
 	}
 }

@@ -17,7 +17,7 @@ const settleTries = 5
 // *UnsettledError: the engine does not say.
 func (s *Store) commit(ctx context.Context, c stored.Change) error {
 	err := s.engine.Commit(ctx, c)
-	if key.ClassOf(err) == key.Ambiguous && err != nil {
+	if inDoubt(err) {
 		err = s.settle(ctx, c, err)
 	}
 	if err == nil {
@@ -25,6 +25,15 @@ func (s *Store) commit(ctx context.Context, c stored.Change) error {
 	}
 	return err
 }
+
+// refusal reports whether the engine refused a change for what is in the store.
+func refusal(err error) bool {
+	return errors.Is(err, stored.ErrTip) || errors.Is(err, stored.ErrRecord) || errors.Is(err, stored.ErrEpoch) ||
+		errors.Is(err, stored.ErrSealed)
+}
+
+// inDoubt reports whether a change may have happened although there is an error.
+func inDoubt(err error) bool { return err != nil && !refusal(err) && key.ClassOf(err) == key.Ambiguous }
 
 // settle finds out what became of a change whose answer was lost. It is in the chain if the entry with its number has
 // its hash; another entry there is another host's, and then it cannot happen any more. As long as the chain ends where
@@ -56,7 +65,7 @@ func (s *Store) settle(ctx context.Context, c stored.Change, lost error) error {
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, stored.ErrTip), errors.Is(err, stored.ErrRecord), errors.Is(err, stored.ErrEpoch):
+		case refusal(err):
 			return s.decided(ctx, c, err)
 		}
 	}

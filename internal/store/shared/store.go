@@ -81,16 +81,13 @@ func open(ctx context.Context, engine stored.Engine, o Options) (*Store, error) 
 	return s, nil
 }
 
-// Healthy returns nil, or why the last write failed, or why none is possible.
+// Healthy returns nil, or why the last write failed, or why none is possible. It asks nobody.
 func (s *Store) Healthy() error {
-	s.known.lockAnyway()
-	missing := s.known.missing
-	s.known.unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if missing != nil {
+	if missing := s.known.missing.Load(); missing != nil {
 		return missing
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.lastFail
 }
 
@@ -134,6 +131,24 @@ func (e *DamagedError) Class() key.Class { return key.Refused }
 
 // Unwritable says that to try again at once is no use.
 func (e *DamagedError) Unwritable() bool { return true }
+
+// SealedError says that the store was moved elsewhere.
+type SealedError struct {
+	Engine string
+	Err    error
+}
+
+func (e *SealedError) Error() string {
+	return fmt.Sprintf("%s: %v: configure this host for the place that it was moved to", e.Engine, e.Err)
+}
+
+func (e *SealedError) Unwrap() error { return e.Err }
+
+// Class is Refused.
+func (e *SealedError) Class() key.Class { return key.Refused }
+
+// Unwritable says that to try again at once is no use.
+func (e *SealedError) Unwritable() bool { return true }
 
 func (s *Store) damaged(format string, args ...any) error {
 	return &DamagedError{Engine: s.engine.Name(), What: fmt.Sprintf(format, args...)}

@@ -164,8 +164,16 @@ func (s *Store) writeGroup(ctx context.Context, group []*pending) {
 
 // explained is the engine's refusal as the store's users know it.
 func (s *Store) explained(p *pending, err error) error {
-	if errors.Is(err, stored.ErrEpoch) && p.epoch != nil {
-		return &stored.EpochError{Had: *p.epoch}
+	if p.epoch != nil {
+		err = late(*p.epoch, err)
+	}
+	return s.sealed(err)
+}
+
+// sealed is the engine's refusal of every change as the store's users know it.
+func (s *Store) sealed(err error) error {
+	if errors.Is(err, stored.ErrSealed) {
+		return &SealedError{Engine: s.engine.Name(), Err: err}
 	}
 	return err
 }

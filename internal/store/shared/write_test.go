@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -302,5 +303,23 @@ func TestADirectoryThatIsNotThereIsNamed(t *testing.T) {
 		os.ErrNotExist,
 	) {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestASealedStoreRefusesEveryWriteAndSaysWhere(t *testing.T) {
+	i := newInstance(t)
+	rec := load(t, i.one, "k")
+	if err := i.engine.Seal(t.Context(), "moved to etcd at db1"); err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range writes(t, i.one) {
+		var sealed *SealedError
+		named := errors.As(err, &sealed) && strings.Contains(err.Error(), "etcd at db1")
+		if !named || key.ClassOf(err) != key.Refused {
+			t.Errorf("%s: %v, want that it was moved", what, err)
+		}
+	}
+	if got := load(t, i.one, "k").Revision; got != rec.Revision {
+		t.Errorf("the record is at revision %d, want %d", got, rec.Revision)
 	}
 }
