@@ -18,7 +18,7 @@ const (
 	// hostsTick is how often a host looks at what the others published, and at what is new in the chain.
 	hostsTick = time.Second
 	// reportEvery is how often a host reports of itself although nothing has changed.
-	reportEvery = leaseTime / 3
+	reportEvery = leaseTime
 	// probeEvery is how often a host finds out whether it could work.
 	probeEvery = 2 * leaseTime
 	// goneAfter is how long a host must be silent before the leader forgets it.

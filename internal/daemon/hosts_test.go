@@ -102,7 +102,7 @@ func TestAFollowerShowsWhatTheLeaderPublished(t *testing.T) {
 	under := led(t, a, b)
 	heard(t, a, b)
 	a.noteHSM(key.HSMInfo{Model: "the leader's"}, nil)
-	if err := a.publishNow(under); err != nil {
+	if _, err := a.publishNow(under); err != nil {
 		t.Fatal(err)
 	}
 	b.readShown(t.Context())
@@ -130,7 +130,7 @@ func problemTexts(s status.Snapshot) (texts []string) {
 func TestAFollowerShowsAPauseAtOnce(t *testing.T) {
 	a, b, _ := twoHosts(t)
 	under := led(t, a, b)
-	if err := a.publishNow(under); err != nil {
+	if _, err := a.publishNow(under); err != nil {
 		t.Fatal(err)
 	}
 	b.readShown(t.Context())
@@ -314,4 +314,57 @@ func TestALeaderThatCannotWorkHandsOver(t *testing.T) {
 	if a.mayLead(0) || !a.mayLead(leader.Patience*leaseTime) || !b.mayLead(0) {
 		t.Error("the wrong host takes the lease")
 	}
+}
+
+// awaitEvents waits until the chain has these events of daemons and leaders, each with its host, in any order.
+func awaitEvents(t *testing.T, s Store, want ...string) {
+	t.Helper()
+	slices.Sort(want)
+	var got []string
+	for range 1200 {
+		got = nil
+		entries, err := s.Recent(t.Context(), 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if e.Event == chain.LeaderChanged || e.Event == chain.DaemonStarted || e.Event == chain.DaemonStopped {
+				got = append(got, string(e.Event)+" "+e.Fields["host"])
+			}
+		}
+		slices.Sort(got)
+		if slices.Equal(slices.Compact(got), want) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatalf("the chain has %q, want %q", got, want)
+}
+
+func TestAnotherHostGoesOnWhenTheLeaderStops(t *testing.T) {
+	a, b, _ := twoHosts(t)
+	start := func(d *Daemon) (stop func()) {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- d.run(ctx) }()
+		return func() {
+			cancel()
+			if err := <-ended; err != nil {
+				t.Errorf("%s ended with %v", d.host, err)
+			}
+		}
+	}
+	stopA := start(a)
+	awaitEvents(t, b.store, "daemon started host-a", "leader changed host-a")
+	stopB := start(b)
+	awaitEvents(t, b.store, "daemon started host-a", "leader changed host-a", "daemon started host-b")
+	for ready, _ := b.Ready(); !ready; ready, _ = b.Ready() {
+		time.Sleep(10 * time.Millisecond)
+	}
+	stopA()
+	awaitEvents(t, b.store, "daemon started host-a", "leader changed host-a", "daemon started host-b",
+		"daemon stopped host-a", "leader changed host-b")
+	stopB()
+	awaitEvents(t, b.store, "daemon started host-a", "leader changed host-a", "daemon started host-b",
+		"daemon stopped host-a", "leader changed host-b", "daemon stopped host-b")
 }

@@ -29,10 +29,12 @@ type shown struct {
 const (
 	// shownName is the status under which a leader publishes.
 	shownName = "shown"
-	// publishPause is the shortest time between two publications, and publishEvery the longest. Their share of the
-	// time is lineShare's.
-	publishPause = 2 * time.Second
-	publishEvery = 10 * time.Second
+	// publishPause is the shortest time between two publications, and publishEvery the longest.
+	publishPause = 5 * time.Second
+	publishEvery = time.Minute
+	// publishRate bounds what is published, in bytes a second on average: etcd keeps each version until somebody
+	// compacts it.
+	publishRate = 4 << 10
 	// mostShown bounds what a follower unpacks, in bytes.
 	mostShown = 256 << 20
 )
@@ -41,13 +43,12 @@ const (
 func (d *Daemon) publish(ctx context.Context) {
 	failed := false
 	for {
-		begun := time.Now()
-		err := d.publishNow(ctx)
+		size, err := d.publishNow(ctx)
 		if err != nil && !failed && ctx.Err() == nil {
 			d.log.Warn("what the other hosts show could not be published, and keyd tries again", "error", err.Error())
 		}
 		failed = err != nil
-		if !sleep(ctx, max(publishPause, lineShare*time.Since(begun))) {
+		if !sleep(ctx, max(publishPause, time.Duration(size)*time.Second/publishRate)) {
 			return
 		}
 		select {
@@ -68,14 +69,15 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (d *Daemon) publishNow(ctx context.Context) error {
+// publishNow publishes what there is to show, and returns how many bytes that takes.
+func (d *Daemon) publishNow(ctx context.Context) (size int, err error) {
 	select {
 	case <-d.news: // what changes from here on is for the next time
 	default:
 	}
 	revisions, err := d.store.Revisions(ctx) // before the look, so that a later change counts as one
 	if err != nil {
-		return err
+		return 0, err
 	}
 	x := shown{Snapshot: d.overview(ctx), Revisions: revisions}
 	for _, p := range x.Snapshot.Problems {
@@ -83,9 +85,9 @@ func (d *Daemon) publishNow(ctx context.Context) error {
 	}
 	blob, err := x.encode()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return d.store.PutStatus(ctx, shownName, blob)
+	return len(blob), d.store.PutStatus(ctx, shownName, blob)
 }
 
 func (x shown) encode() ([]byte, error) {

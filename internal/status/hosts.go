@@ -21,8 +21,8 @@ type Hosts struct {
 	// Problem is why this host cannot tell who leads, or cannot lead although nobody does; "": nothing is wrong.
 	Problem string `json:"problem,omitempty"`
 	// SameName: the problem is that another daemon leads under this host's name.
-	SameName bool `json:"same_name,omitempty"`
-	Hosts   []Host `json:"hosts"` // by name
+	SameName bool   `json:"same_name,omitempty"`
+	Hosts    []Host `json:"hosts"` // by name
 }
 
 // Leads reports whether this host leads.
