@@ -150,7 +150,8 @@ func TestAStoreIsWalkedAsItWasAtOneMomentWhileHostsWrite(t *testing.T) {
 	}
 	writes := 0
 	e.before = func(name string) {
-		if writes++; writes <= 6 { // the record that is read next, and one that was read before
+		if name == "key-2" && writes < 3 { // the record that is read next, and one that was read before
+			writes++
 			save(t, two, load(t, two, name), asked("changed"))
 			save(t, two, load(t, two, "key-0"), asked("changed"))
 		}

@@ -30,16 +30,21 @@ func together(s *Store, writes ...func() error) []error {
 	s.writing <- struct{}{}
 	for i, write := range writes {
 		running.Go(func() { errs[i] = write() })
-		for waits := 0; waits <= i; { // so that they wait in this order
-			s.waiting.mu.Lock()
-			waits = len(s.waiting.list)
-			s.waiting.mu.Unlock()
-			runtime.Gosched()
-		}
+		untilWaiting(s, i+1) // so that they wait in this order
 	}
 	<-s.writing
 	running.Wait()
 	return errs
+}
+
+// untilWaiting returns once so many writes wait.
+func untilWaiting(s *Store, n int) {
+	for waits := -1; waits < n; {
+		s.waiting.mu.Lock()
+		waits = len(s.waiting.list)
+		s.waiting.mu.Unlock()
+		runtime.Gosched()
+	}
 }
 
 // saves are saves of records, under an epoch or as anybody's.
@@ -154,11 +159,11 @@ func TestWritesUnderTwoEpochsShareNoChange(t *testing.T) {
 	before := term.With(t.Context(), lead(t, i.one, 1))
 	now := term.With(t.Context(), lead(t, i.one, 2))
 	recs := records(2)
-	errs := together(i.one, append(saves(now, i.one, recs[0]), saves(before, i.one, recs[1])...)...)
-	if errs[0] != nil || !errors.Is(errs[1], stored.ErrEpoch) {
-		t.Errorf("in force: %v; over: %v", errs[0], errs[1])
+	errs := together(i.one, append(saves(before, i.one, recs[0]), saves(now, i.one, recs[1])...)...)
+	if !errors.Is(errs[0], stored.ErrEpoch) || errs[1] != nil {
+		t.Errorf("over: %v; in force: %v", errs[0], errs[1])
 	}
-	wantReasons(t, i, "of key-0")
+	wantReasons(t, i, "of key-1")
 }
 
 func TestAGroupHasNoMoreThanEveryEngineTakes(t *testing.T) {
@@ -189,10 +194,11 @@ func TestAWriteThatWaitsEndsWithItsContext(t *testing.T) {
 		}
 	})
 	<-entered
+	waits := make(chan error)
+	go func() { waits <- i.one.Append(ctx, asked("waits")) }()
+	untilWaiting(i.one, 1)
 	cancel()
-	waits, giveUp := context.WithCancel(t.Context())
-	giveUp()
-	if err := i.one.write(waits, i.one.noting("", []chain.Entry{asked("waits")})); !errors.Is(err, context.Canceled) {
+	if err := <-waits; !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want the context's error", err)
 	}
 	close(leave)
