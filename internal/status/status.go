@@ -16,8 +16,10 @@ type Snapshot struct {
 	Instance string    `json:"instance"`
 	At       time.Time `json:"at"`
 	Started  time.Time `json:"started"`
-	// Ready: keyd has looked at every vault once, and can work.
-	Ready    bool      `json:"ready"`
+	// Ready: keyd has looked at every vault once, or follows a leader, and can work.
+	Ready bool `json:"ready"`
+	// Hosts is nil where one host has the store to itself.
+	Hosts    *Hosts    `json:"hosts,omitempty"`
 	Summary  Summary   `json:"summary"`
 	Problems []Problem `json:"problems"` // worst first
 	// Proposals are the acts that wait for a second operator, oldest first.

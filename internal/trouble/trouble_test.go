@@ -122,7 +122,7 @@ const aKey, aVault = "sa-cmk-key", "contoso-weu"
 
 func examples() []example {
 	ago := func(d time.Duration) time.Time { return noon.Add(-d) }
-	return append(consumerExamples(), []example{
+	return append(append(consumerExamples(), hostExamples()...), []example{
 		{"keydcompromisedenabled", "", aKey, aVault, func(w *world) { w.key().Exposed = exposed() },
 			func(w *world) { w.key().Exposed = exposed(); w.request(time.Minute, true) }},
 		{
