@@ -43,7 +43,7 @@ func (d *daemon) build(p Parts) {
 			}
 			return nil
 		}})
-	d.r = rotate.New(rotate.Config{
+	c := rotate.Config{
 		Instance: instance, Generator: "keyd simulated", HSM: p.HSM, Store: p.Store, Observer: d.observer,
 		Vaults: func(url string) rotate.Vault {
 			if v := p.Vaults(url); v != nil {
@@ -52,5 +52,9 @@ func (d *daemon) build(p Parts) {
 			return nil
 		},
 		Clock: d.clock, Random: d.w, Look: d.look, Emit: p.Emit, Seal: p.Seal, Repoint: p.Repoint,
-	})
+	}
+	if d.host != nil {
+		c.Boot, c.Prove = d.host.boot, d.host.prove
+	}
+	d.r = rotate.New(c)
 }

@@ -105,23 +105,31 @@ func (s *store) unchanged(rec record.Record) error {
 	return nil
 }
 
-// put replaces a record, judges the change, and notes what its entries say.
 func (s *store) put(rec record.Record, entries []chain.Entry) record.Record {
-	was := s.records[rec.Key]
 	rec.Revision++
-	saved := s.copy(rec)
+	s.keep(s.copy(rec), entries)
+	return rec
+}
+
+// keep replaces a record by one that was saved, judges the change, and notes what its entries say.
+func (s *store) keep(saved record.Record, entries []chain.Entry) {
+	was := s.records[saved.Key]
 	s.w.judgeChange(was, saved, entries)
-	s.records[rec.Key] = saved
+	s.records[saved.Key] = saved
 	if s.w.opts.Saved != nil {
 		s.w.opts.Saved(saved.Clone(), entries)
 	}
 	for _, e := range entries {
 		for _, id := range []string{e.Fields["id"], e.Fields["attempt"]} {
-			s.intents[intent{e.Event, key.ID(id), e.Fields["vault"]}] = true
+			s.intend(intent{e.Event, key.ID(id), e.Fields["vault"]})
 		}
 		s.crossOff(e, &saved)
 	}
-	return rec
+}
+
+func (s *store) intend(i intent) {
+	s.intents[i] = true
+	s.w.hosts.intended(i)
 }
 
 func (s *store) LoadVault(_ context.Context, url string) (rec record.Vault, err error) {
@@ -146,19 +154,25 @@ func (s *store) SaveVault(_ context.Context, rec record.Vault, entries ...chain.
 			return failed(key.Retry, "model: the record of %s was changed meanwhile", rec.URL)
 		}
 		rec.Revision++
-		s.w.judgeVaultRecord(was, rec, entries[0].Event)
-		if was.Request == nil && rec.Request != nil {
-			s.w.vault(rec.URL).wanted++ // also when the answer is lost, or its reader dies
-		}
-		s.vaults[rec.URL] = rec.Clone()
-		for _, e := range entries {
-			s.intents[intent{e.Event, key.ID(e.Fields["attempt"]), rec.URL}] = true
-			s.crossOffVault(e)
-		}
+		s.keepVault(rec, entries)
 		out = rec
 		return nil
 	})
 	return out, err
+}
+
+// keepVault is keep for the record of a vault.
+func (s *store) keepVault(rec record.Vault, entries []chain.Entry) {
+	was := s.vaults[rec.URL]
+	s.w.judgeVaultRecord(was, rec, entries[0].Event)
+	if was.Request == nil && rec.Request != nil {
+		s.w.vault(rec.URL).wanted++ // also when the answer is lost, or its reader dies
+	}
+	s.vaults[rec.URL] = rec.Clone()
+	for _, e := range entries {
+		s.intend(intent{e.Event, key.ID(e.Fields["attempt"]), rec.URL})
+		s.crossOffVault(e)
+	}
 }
 
 // copy copies a record through JSON, as the real store does, one time in eight. It takes
