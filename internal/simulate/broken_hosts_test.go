@@ -250,13 +250,16 @@ func (v *deafVault) Versions(ctx context.Context, name string) ([]key.Version, e
 	return versions, err
 }
 
-// lingering has the first disabling land two hours after its check. Nobody consents to another one.
+// lingering has the first disabling land 40 minutes after its check. Nobody consents to another one.
 func lingering(w *World) {
 	hs := w.hosts
 	if hs.linger != nil {
 		return
 	}
-	w.inhabited = true
+	w.inhabited, hs.lease = true, 5*time.Minute
+	for _, d := range w.daemons {
+		d.look = 5 * time.Minute
+	}
 	for _, k := range w.keys {
 		k.home.Retire = key.RetireRule{DisableAfter: time.Hour, NoConsumers: true, Pause: time.Hour}
 		k.home.Consumers, k.home.Discover, k.home.Workspaces = nil, false, nil

@@ -20,11 +20,10 @@ type standby struct {
 	consent map[*managed]*consented
 }
 
-// lag has replication stop for a while, until the standby takes over. Often the leader changes meanwhile: then an
-// epoch's number is used again.
-func (hs *hosts) lag(h *host) {
+// lag has replication stop for a while, until the standby takes over.
+func (hs *hosts) lag(within time.Duration) {
 	w := hs.w
-	if hs.behind != nil {
+	if hs.behind != nil || w.calm {
 		return
 	}
 	b := &standby{engine: hs.engine.Clone(), tip: hs.tip(), consent: map[*managed]*consented{},
@@ -34,10 +33,7 @@ func (hs *hosts) lag(h *host) {
 	}
 	hs.behind = b
 	w.log("the standby falls behind entry %d", b.tip.Seq)
-	if hs.oneIn(2) {
-		w.soon = append(w.soon, h.hands)
-	}
-	w.later(hs.spell(time.Second, 20*time.Minute), hs.failOver)
+	w.later(hs.spell(time.Second, within), hs.failOver)
 }
 
 func (hs *hosts) tip() stored.Tip {

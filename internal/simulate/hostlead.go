@@ -91,7 +91,8 @@ func (h *host) tick() {
 func (h *host) begin() {
 	hs, ctx := h.hs, h.d.ctx()
 	switch {
-	case hs.doze:
+	case hs.w.calm:
+	case hs.doze && hs.nested == 0:
 		hs.stand(h.d, 45*time.Minute)
 	case hs.oneIn(15):
 		hs.stand(h.d, hs.spell(time.Second, 20*time.Minute))
@@ -189,8 +190,8 @@ func (h *host) follow() bool {
 	if !own && (!h.over || !leader.MayLead(me, alive, h.boot()-h.overAt, h.hs.lease)) {
 		return false
 	}
-	if h.hs.doze && !h.hs.w.calm {
-		h.hs.lag(h)
+	if h.hs.doze && h.hs.nested == 0 {
+		h.hs.lag(20 * time.Minute)
 	}
 	l, err = h.store.Take(context.Background(), h.d.name, [16]byte(h.nonce()), h.hs.lease)
 	if err != nil {

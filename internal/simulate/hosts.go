@@ -46,7 +46,7 @@ type breach struct {
 	byNumber bool                              // the engine shows a host its own lost entry in the place of another
 	proud    bool                              // hosts never say that they cannot work
 	doze     bool                              // whoever takes the lease stands still, and a failover loses that
-	linger   func(what string) bool            // has an effect land two hours after its check
+	linger   func(what string) bool            // has an effect land 40 minutes after its check
 }
 
 // oneIn is true in one of n cases.
@@ -176,7 +176,7 @@ func (hs *hosts) limit(until time.Time) time.Time {
 func (hs *hosts) stand(d *daemon, long time.Duration) {
 	const deepest = 2
 	w := hs.w
-	if hs.nested >= deepest || w.calm || hs.direct {
+	if hs.nested >= deepest || hs.direct {
 		return
 	}
 	w.log("%s stands still for %s", d.name, long)
@@ -249,7 +249,10 @@ func (hs *hosts) meddle() {
 	case 5:
 		w.soon = append(w.soon, h.hands)
 	case 6, 7:
-		hs.lag(h)
+		hs.lag(20 * time.Minute)
+		if hs.oneIn(2) { // then the number of an epoch is used again
+			w.soon = append(w.soon, h.hands)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/chain"
@@ -68,6 +69,9 @@ func (h *host) Save(ctx context.Context, r record.Record, entries ...chain.Entry
 	h.hs.w.store.judgeEntries(r, entries)
 	defer h.uses()()
 	h.saving = []record.Record{r}
+	if strings.HasSuffix(string(entries[0].Event), "intended") && h.hs.oneIn(25) {
+		h.hs.lag(time.Minute) // which loses the intent of an effect that is about to begin
+	}
 	lost := h.hs.w.result.Lost
 	r, err := h.store.Save(ctx, r, entries...)
 	if err == nil && lost == h.hs.w.result.Lost {

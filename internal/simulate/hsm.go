@@ -154,7 +154,8 @@ func (h *hsm) Generate(
 	if h.generated[id] {
 		h.w.violate("C_GenerateKeyPair is called a second time for CKA_ID %s of %s", id, name)
 	}
-	h.generated[id] = true
+	// What a store forgot it may ask for again, unless there is a pair.
+	h.generated[id] = !h.w.landsLate(intent{chain.GenerationIntended, id, ""})
 	pair := func(half bool) {
 		o := &object{
 			id:    id,
@@ -213,7 +214,7 @@ func (h *hsm) WrapFor(ctx context.Context, id key.ID, kek key.KEK) (blob []byte,
 		if err := h.mayGo(o, kek.Vault); err != nil {
 			return err
 		}
-		if !h.pinned[id] {
+		if !h.pinned[id] && !h.w.landsLate(intent{chain.ImportIntended, id, kek.Vault}) {
 			h.w.violate("the private key under %s is wrapped before its fingerprint is in a record", id)
 		}
 		print := kek.Material.Fingerprint()

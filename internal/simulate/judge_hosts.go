@@ -54,7 +54,12 @@ func (w *World) begins(ctx context.Context, e effect) error {
 	}
 	d := w.acting
 	w.alive()
-	if hs.oneIn(15) {
+	switch {
+	case w.calm:
+	case hs.behind != nil && hs.oneIn(2):
+		hs.stand(d, hs.spell(time.Second, time.Minute))
+		w.alive()
+	case hs.oneIn(15):
 		hs.stand(d, hs.spell(time.Second, 15*time.Minute))
 		w.alive()
 	}
@@ -65,9 +70,9 @@ func (w *World) begins(ctx context.Context, e effect) error {
 	w.alive()
 	hs.judgeBegin(ctx, d, e)
 	switch {
-	case hs.linger != nil && !w.calm && hs.linger(e.what):
-		hs.stand(d, 2*time.Hour)
-	case hs.oneIn(15):
+	case hs.linger != nil && hs.linger(e.what):
+		hs.stand(d, 40*time.Minute)
+	case !w.calm && hs.oneIn(15):
 		hs.stand(d, hs.spell(time.Second, 20*time.Minute))
 	}
 	if s := hs.saved[e.of]; s != nil && e.within > 0 && w.now.Sub(s.at) >= e.within {
