@@ -3,8 +3,10 @@ package simulate
 import (
 	"context"
 	"maps"
+	"slices"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/store/stored"
 	"github.com/keyd-project/keyd/internal/store/storetest"
 )
@@ -61,6 +63,7 @@ func (hs *hosts) failOver() {
 	}
 	w.result.Lost++
 	w.revert(b.state, func(_, is uint64) uint64 { return is })
+	w.forgetPins()
 	for k, c := range b.consent {
 		k.retiring.consent = c
 	}
@@ -69,6 +72,22 @@ func (hs *hosts) failOver() {
 	}
 	for _, d := range w.daemons {
 		d.host.lacks = d.host.lacks || d.host.saw != stored.Tip{} && !hs.has(d.host.saw)
+	}
+}
+
+// forgetPins has the judges know no pin that no record has any more, of a pair that never left the HSM: keyd destroys
+// it like one that nobody asked for.
+func (w *World) forgetPins() {
+	known := map[key.ID]bool{}
+	for _, rec := range w.store.records {
+		for _, g := range slices.Concat(rec.Generations, rec.Spares) {
+			known[g.ID] = known[g.ID] || g.Fingerprint != ""
+		}
+	}
+	for id := range w.hsm.pinned {
+		if o := w.hsm.pair(id); !known[id] && o != nil && !o.wrapped {
+			delete(w.hsm.pinned, id)
+		}
 	}
 }
 

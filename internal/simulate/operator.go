@@ -224,7 +224,7 @@ func (w *World) repair() {
 			c := v.content(k.policy.Key)
 			v.recover(k.policy.Key)
 			for _, x := range c.versions {
-				if x.meddled {
+				if x.meddled && (w.hosts == nil || !x.retired) {
 					v.alter(x, func(is *key.Version) { is.Enabled = true })
 					x.meddled = false
 				}
