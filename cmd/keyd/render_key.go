@@ -126,7 +126,10 @@ func writeKey(w io.Writer, s style, snap status.Snapshot, k status.Key) {
 
 // facts are names and values. A fact without a value is not shown.
 func facts(snap status.Snapshot, k status.Key) [][2]string {
-	var hold, spares, repointing string
+	var hold, spares, repointing, replaced string
+	if k.Replaced != nil {
+		replaced = k.Replaced.Words() + " (keyd replace " + k.Name + " --status)"
+	}
 	if k.Repointing != nil {
 		repointing = k.Repointing.Words()
 	}
@@ -148,6 +151,7 @@ func facts(snap status.Snapshot, k status.Key) [][2]string {
 		{"next rotation", datedRotation(snap, k)},
 		{"spares", spares},
 		{"consumer", repointing},
+		{"replacement", replaced},
 		{"retire rule", retireRule(snap.At, k)},
 	}
 	for _, q := range k.Requests {

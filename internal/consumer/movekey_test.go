@@ -135,4 +135,3 @@ func TestAnAIAccountDoesNotLeaveItsVault(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
-

@@ -25,7 +25,7 @@ func (d *Daemon) moveConsumer(ctx context.Context, m rotate.Move) error {
 	resources := d.resources
 	d.mu.RUnlock()
 	return resources.Repoint(ctx, consumer.Move{ID: m.Consumer, Vault: m.Vault.URL, Key: m.Key, From: m.From,
-		Version: m.Version})
+		NewVault: m.NewVault.URL, NewKey: m.NewKey, Version: m.Version})
 }
 
 func shownRepointing(r *record.Repointing) *status.Repointing {
@@ -33,5 +33,5 @@ func shownRepointing(r *record.Repointing) *status.Repointing {
 		return nil
 	}
 	return &status.Repointing{Consumer: r.Consumer, Name: service.NameOf(r.Consumer), Vault: r.Vault, From: r.From,
-		Version: r.Version, At: r.At, Failed: r.Failed}
+		Version: r.Version, NewKey: r.NewKey, At: r.At, Failed: r.Failed}
 }

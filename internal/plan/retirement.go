@@ -19,7 +19,7 @@ const disablingTries = 10 * time.Minute
 // retirement disables one version, once its rule is met and nothing forbids it. See retirable.
 func retirement(in Input) (Step, bool) {
 	r, waits := in.retirable()
-	if r == nil || waits.why != "" {
+	if r == nil || waits.why != "" || in.Record.Replacement != nil {
 		return Step{}, false
 	}
 	return Step{Kind: Disable, Generation: r.Generation.Number, Vault: r.Vault, Attempt: r.Attempt,
@@ -30,7 +30,7 @@ func retirement(in Input) (Step, bool) {
 // retirementWaits says what the next disabling waits for.
 func retirementWaits(in Input) (Step, bool) {
 	r, waits := in.retirable()
-	if r == nil || waits.why == "" {
+	if r == nil || waits.why == "" || in.Record.Replacement != nil {
 		return Step{}, false
 	}
 	_, _, next := Due(in)
@@ -111,6 +111,11 @@ func (in Input) forbidsAny() (why string, until time.Time) {
 	name := in.Policy.Key
 	if !in.Record.ConsentsTo(in.Policy.Retire) {
 		return "an operator must consent to the retire rule: keyd retire " + name, until
+	}
+	if left := in.Record.Unlisted(in.Policy); len(left) > 0 {
+		return fmt.Sprintf("the replacement of key %s sets consumer %s to this key, and the configuration does not "+
+				"name it here: write its id under consumers of %s, then: keyd reload", left[0].From, left[0].Consumer, name),
+			until
 	}
 	if last := in.Record.LastDisabling; !last.Here.IsZero() && !in.Record.OpenDisabling().Found() {
 		if at := last.Here.Add(in.Policy.Retire.Between()); in.Now.Before(at) {

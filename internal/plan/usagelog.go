@@ -136,6 +136,11 @@ func (u users) shared(c record.ConsumerSeen, caller string) bool {
 	})
 }
 
+// alone lists the identities of a consumer that no other one has.
+func (u users) alone(c record.ConsumerSeen) []string {
+	return slices.DeleteFunc(slices.Clone(c.Callers), func(caller string) bool { return u.shared(c, caller) })
+}
+
 // usesLater is when a consumer first used a version of a later generation by an identity of its own, after the version
 // was superseded; zero: the log shows no such use.
 func (u users) usesLater(c record.ConsumerSeen) time.Time {
@@ -157,7 +162,7 @@ func (u users) callsOther(c record.ConsumerSeen) time.Time {
 // firstUse is the first of those uses in a log that a consumer made by an identity of its own and that count.
 func (u users) firstUse(c record.ConsumerSeen, log record.LogSeen, counts func(string, time.Time) bool) time.Time {
 	var first time.Time
-	own := slices.DeleteFunc(slices.Clone(c.Callers), func(caller string) bool { return u.shared(c, caller) })
+	own := u.alone(c)
 	for version, callers := range log.Uses {
 		for caller, last := range callers {
 			if !counts(version, last) || !slices.ContainsFunc(own, func(id string) bool { return sameID(id, caller) }) {

@@ -94,7 +94,7 @@ func (r *Rotator) EndConsents(ctx context.Context, actor, why string) error {
 		if err != nil {
 			return err
 		}
-		if rec.Consent == nil {
+		if !rec.Consented() {
 			continue
 		}
 		if err := r.change(ctx, name, func(rec *record.Record) ([]chain.Entry, error) {
