@@ -207,7 +207,7 @@ func (in Input) newKeyWaits(v key.Vault) string {
 // replacing moves the consumers of a replaced key to the new one.
 func replacing(in Input) (Step, bool) {
 	x := in.Record.Replacement
-	if x == nil || x.Disabling() || in.Record.Repointing != nil {
+	if x == nil || x.Disabling() || in.Record.Repointing != nil && !in.Record.Repointing.Open() {
 		return Step{}, false
 	}
 	if since := later(x.At, in.Record.LastRepoint); !in.Seen.Usage.At.After(since) {

@@ -19,7 +19,7 @@ const disablingTries = 10 * time.Minute
 // retirement disables one version, once its rule is met and nothing forbids it. See retirable.
 func retirement(in Input) (Step, bool) {
 	r, waits := in.retirable()
-	if r == nil || waits.why != "" || in.Record.Replacement != nil {
+	if r == nil || waits.why != "" {
 		return Step{}, false
 	}
 	return Step{Kind: Disable, Generation: r.Generation.Number, Vault: r.Vault, Attempt: r.Attempt,
@@ -30,7 +30,7 @@ func retirement(in Input) (Step, bool) {
 // retirementWaits says what the next disabling waits for.
 func retirementWaits(in Input) (Step, bool) {
 	r, waits := in.retirable()
-	if r == nil || waits.why == "" || in.Record.Replacement != nil {
+	if r == nil || waits.why == "" {
 		return Step{}, false
 	}
 	_, _, next := Due(in)

@@ -25,6 +25,9 @@ func (r *Rotator) StepKey(ctx context.Context, p key.Policy) (plan.Step, error) 
 	if err != nil {
 		return plan.Step{}, err
 	}
+	if by != nil && by.Seen == nil { // its own loop has not come to it
+		by.Seen = r.Observer.Inspect(ctx, by.Policy, *by.Record, nil)
+	}
 	p = withHeir(p, by)
 	r.heirs.Store(p.Key, p.Heir)
 	o := r.Observer.Last(p.Key)
