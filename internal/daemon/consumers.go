@@ -25,6 +25,9 @@ func (d *Daemon) makeConsumers() {
 // watched are the policies of the keys, each with the key that replaces it.
 func (d *Daemon) watched() []key.Policy {
 	policies := slices.Clone(d.config().Policies)
+	if d.rotator == nil { // keyd is being built: it has made no step yet
+		return policies
+	}
 	for i := range policies {
 		policies[i].Heir = d.rotator.Heir(policies[i].Key)
 	}

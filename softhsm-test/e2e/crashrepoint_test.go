@@ -204,6 +204,6 @@ func (in *inside) users() (*consumer.Watcher, func(context.Context, rotate.Move)
 	watcher.Use(c, nil)
 	return watcher, func(ctx context.Context, m rotate.Move) error {
 		return c.Repoint(ctx, consumer.Move{ID: m.Consumer, Vault: m.Vault.URL, Key: m.Key, From: m.From,
-			Version: m.Version})
+			NewVault: m.NewVault.URL, NewKey: m.NewKey, Version: m.Version})
 	}
 }
