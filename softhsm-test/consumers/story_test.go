@@ -52,7 +52,8 @@ func scenes() []scene {
 			(*story).compromised},
 		{"keyd sets every consumer to the new key, one after the other, while they write and read", (*story).replace},
 		{"nobody may consent to disable the old key before each of them is seen to work", (*story).consent},
-		{"the old key stays enabled while a backup, a server key or the log could need it", (*story).quietAgain},
+		{"the old key stays enabled while a backup could need it, and until its log was quiet for long enough",
+			(*story).quietAgain},
 		{"keyd disables every version of the old key, and nobody loses anything", (*story).replaced},
 	}
 }
