@@ -57,6 +57,13 @@ func (r *Rotator) consentToRetire(ctx context.Context, g *gate, p key.Policy, ac
 		switch {
 		case rec.Hold != nil:
 			return nil, refuse("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason)
+		case rec.Replacement != nil:
+			return nil, refuse("key %s is being replaced by %s, and its retire rule rests: keyd replace %s --status", p.Key,
+				rec.Replacement.With, p.Key)
+		case len(rec.Unlisted(p)) > 0:
+			left := rec.Unlisted(p)[0]
+			return nil, refuse("the replacement of key %s sets consumer %s to key %s: write its id under consumers of %s in "+
+				"the configuration, then: keyd reload", left.From, left.Consumer, p.Key, p.Key)
 		case plan.RetireDigest(p.Key, p.Retire, list) != digest:
 			return nil, refuse(
 				"key %s or its retire rule has changed since it was shown: look again with keyd retire %s",
@@ -71,6 +78,7 @@ func (r *Rotator) consentToRetire(ctx context.Context, g *gate, p key.Policy, ac
 		if !through {
 			return before, err
 		}
+		rec.Inherits = nil // the configuration names all of them
 		rec.Consent = &record.Consent{Rule: p.Retire, Digest: digest, At: r.now(), By: actor, Reason: reason}
 		for _, x := range list {
 			rec.Consent.Versions = append(rec.Consent.Versions, x.Version)

@@ -70,6 +70,10 @@ func (r *Rotator) request(g *gate, p key.Policy, w Wanted, rec *record.Record) (
 	if !MayRequest(*rec, w.Compromise) {
 		return asked, nil, refuse("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason)
 	}
+	if x := rec.Replacement; x.Disabling() {
+		return asked, nil, refuse("key %s is replaced by %s, and its versions are disabled: keyd replace %s --status", p.Key,
+			x.With, p.Key)
+	}
 	var entries []chain.Entry
 	if _, joins := rec.Joinable(true, w.Without); g.approving() || w.Compromise && !joins {
 		var through bool

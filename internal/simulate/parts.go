@@ -3,6 +3,7 @@ package simulate
 import (
 	"context"
 
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
@@ -52,5 +53,6 @@ func (d *daemon) build(p Parts) {
 			return nil
 		},
 		Clock: d.clock, Random: d.w, Look: d.look, Emit: p.Emit, Seal: p.Seal, Repoint: p.Repoint,
+		Policy: func(name string) (key.Policy, bool) { return d.shell.Policy(name) },
 	})
 }

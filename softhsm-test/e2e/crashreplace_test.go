@@ -56,12 +56,13 @@ func (c *crash) replaceable() {
 	c.awaitNewKey()
 }
 
-// awaitNewKey waits until the new key is active.
+// awaitNewKey waits until the new key is active, and keyd has looked at those who use the old one.
 func (c *crash) awaitNewKey() {
 	c.t.Helper()
-	c.wait("the new key is active", func(s status.Snapshot, _ status.Key) bool {
+	c.wait("the new key is active", func(s status.Snapshot, old status.Key) bool {
 		k, _ := s.Key(newKey)
-		return k.State == status.StateOK && len(k.Generations) == 1 && !k.Generations[0].Finished.IsZero()
+		looked := old.Consumers != nil && !old.Consumers.At.IsZero()
+		return looked && k.State == status.StateOK && len(k.Generations) == 1 && !k.Generations[0].Finished.IsZero()
 	})
 }
 
@@ -121,7 +122,7 @@ func replaceAsked(c *crash) {
 	c.die("save-after consumers of another key inherited", stop)
 	c.startMortal()
 	c.wantReplaced(false)
-	c.beginReplace()()
+	c.must("replace", keyName, "--with", newKey, "--yes", "--reason", "drill")
 	c.awaitFailed()
 	c.die("save-after replacement stopped", stop)
 	c.startMortal()
@@ -139,6 +140,7 @@ func replaceDone(c *crash) {
 	c.awaitNewKey()
 	c.later(diskMoves)
 	c.emu.Consumers().Poll(c.t.Context())
+	c.later(-diskMoves) // keyd disables nothing while the clocks differ
 	if err := poll(patience, func() bool { return c.replacement().MayConsent }, c.daemon.ended); err != nil {
 		c.t.Fatalf("the disks are not seen to work: %v: %+v", err, c.replacement())
 	}

@@ -176,7 +176,7 @@ func (c *crash) wantPatches(n int) {
 	c.t.Helper()
 	done := 0
 	for _, r := range c.emu.Requests() {
-		if r.Method == http.MethodPatch && r.Done > 0 && r.Done < 300 {
+		if r.Method == http.MethodPatch && r.Operation == "resource" && r.Done > 0 && r.Done < 300 {
 			done++
 		}
 	}
