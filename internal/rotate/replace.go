@@ -121,11 +121,7 @@ func (r *Rotator) foresee(p key.Policy, rec, heir *record.Record, want Replacing
 	}
 	policy, v.in.Record = withHeir(policy, nil), &future
 	v.in.NewKey = &plan.NewKey{Policy: policy, Record: heir, Seen: r.Observer.Last(policy.Key)}
-	if v.in.Seen != nil {
-		seen := *v.in.Seen
-		seen.Usage = r.Observer.Users(p)
-		v.in.Seen = &seen
-	}
+	v.in.Seen = withUsers(v.in.Seen, r.Observer.Users(p))
 	v.refused = v.refusal(want)
 	return v, nil
 }
@@ -141,7 +137,7 @@ func (v view) refusal(want Replacing) string {
 		return fmt.Sprintf("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason)
 	case heir.Record.Replacement != nil:
 		return fmt.Sprintf("key %s is replaced itself, by %s", heir.Policy.Key, heir.Record.Replacement.With)
-	case v.in.Seen == nil || v.in.Seen.Usage.At.IsZero() && (plan.Input{Policy: p, Seen: v.in.Seen}).AsksUsers():
+	case v.in.Seen.Usage.At.IsZero() && (plan.Input{Policy: p, Seen: v.in.Seen}).AsksUsers():
 		return fmt.Sprintf("keyd has not looked yet at who uses key %s: try again in a minute", p.Key)
 	case v.in.Seen.Usage.Err != nil:
 		return fmt.Sprintf("keyd could not look at who uses key %s: %v", p.Key, v.in.Seen.Usage.Err)

@@ -66,12 +66,18 @@ func (r *Rotator) viewOf(ctx context.Context, p key.Policy, rec *record.Record) 
 	if err != nil {
 		return view{}, err
 	}
-	if in.Seen != nil {
-		seen := *in.Seen
-		seen.Usage = r.Observer.Users(p)
-		in.Seen = &seen
-	}
+	in.Seen = withUsers(in.Seen, r.Observer.Users(p))
 	return view{in: in}, nil
+}
+
+// withUsers is what was seen of a key (nil: nothing yet), with the last look at those who use it.
+func withUsers(o *record.Observation, users record.Usage) *record.Observation {
+	var seen record.Observation
+	if o != nil {
+		seen = *o
+	}
+	seen.Usage = users
+	return &seen
 }
 
 // beginDigest is of what a person is shown before the first step.
@@ -117,7 +123,7 @@ func (v view) forbidsConsent() string {
 		return fmt.Sprintf("a rotation of key %s is under way: consent once it is finished", p.Key)
 	case v.in.NewKey == nil:
 		return fmt.Sprintf("key %s is not in the configuration any more: put it back, then: keyd reload", x.With)
-	case v.in.Seen == nil || v.in.Seen.Usage.Err != nil || !v.in.Seen.Usage.At.After(x.LastMove()) &&
+	case v.in.Seen.Usage.Err != nil || !v.in.Seen.Usage.At.After(x.LastMove()) &&
 		(plan.Input{Policy: p, Seen: v.in.Seen}).AsksUsers():
 		return fmt.Sprintf("keyd has not seen who uses key %s since the last move: try again in a minute", p.Key)
 	}
