@@ -31,10 +31,12 @@ var floors = map[string]int{
 	"internal/vault":           2,
 	"internal/store/bolt":      3,
 	"internal/store/stored":    2,
-	"internal/store/shared":    3,
+	"internal/store/shared":    4,
+	"internal/store/postgres":  3,
+	"internal/store/etcd":      3,
 	"internal/term":            0,
 	"internal/config":          2,
-	"internal/store/storetest": 2,
+	"internal/store/storetest": 3,
 	"internal/record":          1,
 	"internal/attest":          1,
 	"internal/chain":           1,
@@ -71,8 +73,12 @@ var apart = map[string][]string{
 	"softhsm-test/recordings": {"internal/emulator"},
 	"softhsm-test/demo":       {"softhsm-test", "softhsm-test/freeport", "internal/emulator", "internal/emulator/arm"},
 	"softhsm-test/measure":    nil,
+	"softhsm-test/etcdtest":   {"softhsm-test/freeport"},
 	"softhsm-test/scale": {
 		"softhsm-test", "softhsm-test/fasttime", "softhsm-test/freeport", "softhsm-test/measure", "internal/emulator",
+	},
+	"softhsm-test/postgrestest": {
+		"softhsm-test/freeport",
 	},
 	"softhsm-test/alertstest": nil,
 	"softhsm-test/consumers":  nil,
@@ -84,8 +90,12 @@ var sole = map[string]string{
 	"github.com/miekg/pkcs11": "internal/hsm",
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys": "internal/vault",
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity":               "internal/vault",
-	"go.etcd.io/bbolt":          "internal/store/bolt",
-	"github.com/robfig/cron/v3": "internal/schedule",
+	"github.com/jackc/pgx/v5":                                        "internal/store/postgres",
+	"github.com/jackc/pgx/v5/pgconn":                                 "internal/store/postgres",
+	"github.com/jackc/pgx/v5/pgxpool":                                "internal/store/postgres",
+	"go.etcd.io/bbolt":                                               "internal/store/bolt",
+	"github.com/robfig/cron/v3":                                      "internal/schedule",
+	"go.etcd.io/etcd/client/v3":                                      "internal/store/etcd",
 }
 
 type listed struct {

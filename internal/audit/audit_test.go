@@ -44,6 +44,7 @@ type signer struct {
 	calls  []string
 	signed []key.Checkpoint
 	last   *key.SignedCheckpoint // nil: it remembers none
+	shown  chain.Hash            // how far it has followed the chain from last
 	clock  func() time.Time
 
 	cannotMake bool
@@ -89,6 +90,8 @@ func (s *signer) SignCheckpoint(
 	switch {
 	case last == nil:
 		last = x.Since // it lost its memory
+	case x.Since != nil && (x.Since.Head == last.Head || string(x.Since.Head) == s.shown.String()):
+		last = x.Since // another host's HSM side signed since
 	case x.Since == nil || x.Since.Digest() != last.Digest():
 		return *last, true, nil
 	}

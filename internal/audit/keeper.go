@@ -28,6 +28,8 @@ type Chain interface {
 type Signer interface {
 	AuditKey(ctx context.Context) (m key.Material, present bool, err error)
 	MakeAuditKey(ctx context.Context) (key.Material, error)
+	// Follow shows it links from the checkpoint that it signed last towards one that another HSM side signed since.
+	Follow(ctx context.Context, x chain.Extension) error
 	// SignCheckpoint signs the head to which x leads. missed: it signed nothing, because c, which it signed last, is
 	// not the newest of the chain.
 	SignCheckpoint(ctx context.Context, x chain.Extension) (c key.SignedCheckpoint, missed bool, err error)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/hsm"
@@ -75,7 +76,7 @@ func (k *Keeper) trySign(ctx context.Context, actor string) (key.Checkpoint, err
 	if err != nil {
 		return key.Checkpoint{}, fmt.Errorf("read the audit chain's head: %w", err)
 	}
-	for recorded := false; ; {
+	for recorded, followed := false, false; ; {
 		x, err := k.extension(ctx)
 		if err != nil {
 			return key.Checkpoint{}, err
@@ -88,11 +89,18 @@ func (k *Keeper) trySign(ctx context.Context, actor string) (key.Checkpoint, err
 		killpoint.At("sign-after")
 		if missed {
 			err = k.missed(ctx, c.Checkpoint, recorded)
-			recorded = true
 		}
 		if err != nil {
 			return key.Checkpoint{}, err
 		}
+		if missed && !followed && k.signedSince(c.Checkpoint) {
+			if err := k.follow(ctx, c.Checkpoint); err != nil {
+				return key.Checkpoint{}, err
+			}
+			followed = true
+			continue
+		}
+		recorded = recorded || missed
 		s := newSigned(c)
 		if err := k.accepted(ctx, s); err != nil {
 			return key.Checkpoint{}, err
@@ -155,6 +163,27 @@ func (k *Keeper) hashOf(ctx context.Context, seq uint64) (hash chain.Hash, err e
 	return hash, nil
 }
 
+// signedSince reports whether the newest checkpoint in the chain is one that another HSM side signed after c.
+func (k *Keeper) signedSince(c key.Checkpoint) bool {
+	last := k.seen.last
+	return last.Seq >= c.Seq && last.Digest() != c.Digest()
+}
+
+// follow shows the HSM side, page by page, that the chain leads from c, which it signed last, to the newest checkpoint.
+func (k *Keeper) follow(ctx context.Context, c key.Checkpoint) error {
+	for at := c.Seq; at < k.seen.last.Seq; {
+		x, err := k.links(ctx, at+1, k.seen.last.Seq)
+		if err != nil {
+			return err
+		}
+		if err := k.Signer.Follow(ctx, x); err != nil {
+			return fmt.Errorf("show the HSM side the audit chain from entry %d on: %w", at+1, err)
+		}
+		at = x.Seq
+	}
+	return nil
+}
+
 // extension is the way from the newest checkpoint in the chain to its head, or as much of it as one may have.
 func (k *Keeper) extension(ctx context.Context) (x chain.Extension, err error) {
 	from := uint64(1)
@@ -170,8 +199,16 @@ func (k *Keeper) extension(ctx context.Context) (x chain.Extension, err error) {
 				Found: fmt.Sprintf("entry %d of the chain is %s", last.Seq, hash)})
 		}
 	}
+	since := x.Since
+	x, err = k.links(ctx, from, math.MaxUint64)
+	x.Since = since
+	return x, err
+}
+
+// links are the entries between two, both included, or as many of them as one request may have.
+func (k *Keeper) links(ctx context.Context, from, to uint64) (x chain.Extension, err error) {
 	err = k.Chain.Audit(ctx, from, func(c chain.Linked) error {
-		if len(x.Stubs) == chain.MaxStubs {
+		if len(x.Stubs) == chain.MaxStubs || c.Seq > to {
 			return errEnough
 		}
 		x.Stubs = append(x.Stubs, c.Stub())

@@ -49,7 +49,8 @@ const (
 	DisableIntended Event = "disabling intended"
 	Disabled        Event = "disabled"
 	DisableAborted  Event = "disabling did not happen"
-	EnableIntended  Event = "enabling intended" // an operator asked for it
+	DisabledLate    Event = "disabling came late" // keyd had given it up, and undoes it
+	EnableIntended  Event = "enabling intended"   // an operator asked for it, or a disabling came late
 	Enabled         Event = "enabled"
 	EnableAborted   Event = "enabling did not happen"
 )
@@ -106,6 +107,7 @@ const (
 	ConfigReloaded   Event = "configuration reloaded"
 	ConfigChanged    Event = "configuration changed" // about one key, one vault (by its URL) or keyd itself, by value
 	BackupTaken      Event = "backup taken"
+	StoreAccepted    Event = "store accepted" // by root, although it lacks what this host had seen
 	CheckpointSigned Event = "checkpoint signed"
 	PairsFound       Event = "pairs found"                 // in the HSM, when the chain began
 	BreakAccepted    Event = "break of the chain accepted" // by root, on the HSM side

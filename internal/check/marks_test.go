@@ -33,6 +33,8 @@ func (s goSigner) MakeAuditKey(context.Context) (key.Material, error) {
 	return key.Material{}, errors.New("there is one")
 }
 
+func (s goSigner) Follow(context.Context, chain.Extension) error { return nil }
+
 func (s goSigner) SignCheckpoint(
 	_ context.Context, x chain.Extension,
 ) (c key.SignedCheckpoint, missed bool, err error) {

@@ -120,6 +120,9 @@ func shownRetireRule(p key.Policy, rec record.Record) *status.RetireRule {
 }
 
 func shownPlacement(p record.Placement) status.Placement {
+	if p.State != key.Disabling { // it is one whose disabling keyd gave up
+		p.Disables = ""
+	}
 	return status.Placement{
 		Vault: p.Vault, VaultName: p.VaultName, Attempt: p.Attempt, Cause: p.Cause, State: p.State, At: p.At,
 		Version: p.Version, Created: p.Created, ImportedAt: p.ImportedAt, ProvenAt: p.ProvenAt,

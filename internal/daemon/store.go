@@ -14,6 +14,8 @@ import (
 	"github.com/keyd-project/keyd/internal/ownership"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/store/bolt"
+	"github.com/keyd-project/keyd/internal/store/stored"
+	"github.com/keyd-project/keyd/internal/term"
 )
 
 // Store is what keyd needs from the store of records and their audit chain; internal/store/storetest is its contract.
@@ -30,7 +32,27 @@ type Store interface {
 	SaveLedger(ctx context.Context, name string, blob []byte) error
 	Backup(ctx context.Context, w io.Writer) error
 	Healthy() error // of the last write
+	Leadership
 	Close() error
+}
+
+// Leadership is what a store does for the daemon that acts, and for those that wait. Whoever acts writes under the
+// epoch that Take began (term.With). A store refuses such a write once another term has begun, with a
+// *stored.EpochError. A write without an epoch is anybody's.
+type Leadership interface {
+	// Lease is who leads. It is for liveness only: another daemon may think that it leads, too.
+	Lease(ctx context.Context) (stored.Lease, error)
+	// Take begins a term of this host, if no other host has the lease. Errors: stored.ErrHeld.
+	Take(ctx context.Context, holder string, nonce [16]byte, ttl time.Duration) (stored.Lease, error)
+	// Renew has the lease end after ttl from now. Errors: *stored.EpochError if it is over, or another one is in force.
+	Renew(ctx context.Context, e term.Epoch, ttl time.Duration) (stored.Lease, error)
+	// Release ends the lease, so that another host may lead at once.
+	Release(ctx context.Context, e term.Epoch) error
+	// PutStatus keeps what is shown of a daemon, outside the chain; an empty blob removes it. Status returns it, nil
+	// for nothing, and Statuses lists the names with a prefix.
+	PutStatus(ctx context.Context, name string, blob []byte) error
+	Status(ctx context.Context, name string) ([]byte, error)
+	Statuses(ctx context.Context, prefix string) ([]string, error)
 }
 
 // openStore opens the state of a daemon, and creates it if there is none.

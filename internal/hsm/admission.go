@@ -33,7 +33,8 @@ var requestSizes = map[string]int{
 	"Opens":          2 << 10,
 	"CheckKEK":       4<<10 + key.MaxAttestation,
 	"WrapFor":        4<<10 + key.MaxAttestation,
-	"SignCheckpoint": 8<<10 + chain.MaxStubs*256, // a stub has the name of a key or a vault, and a hash
+	"Follow":         8<<10 + chain.MaxStubs*256, // a stub has the name of a key or a vault, and a hash
+	"SignCheckpoint": 8<<10 + chain.MaxStubs*256,
 }
 
 // otherRequest is the most that the parameters of a call may have that this side does not know.

@@ -105,7 +105,7 @@ type openCalls interface {
 func newOpening(b *testing.B, calls openCalls, spec key.Spec) opening {
 	b.Helper()
 	o := opening{calls: calls, id: newID(b)}
-	if err := calls.Generate(b.Context(), o.id, "bench", 1, spec, ""); err != nil {
+	if err := calls.Generate(b.Context(), o.id, "sa-cmk-key", 1, spec, ""); err != nil {
 		b.Fatal(err)
 	}
 	public, err := calls.PublicKey(b.Context(), o.id)

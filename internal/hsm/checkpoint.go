@@ -10,11 +10,12 @@ import (
 
 // SignCheckpoint signs the head to which x leads, and nothing else: it builds the message here, by this side's clock. A
 // head is signed only if x leads to it from the checkpoint that this side signed last, and this side remembers each
-// before it hands it out. So nobody who may write the chain can have another past signed.
+// before it hands it out. So nobody who may write the chain can have another past signed. Where another HSM side has
+// signed since, x may begin at its checkpoint once Follow has shown the way there.
 //
-// missed: the caller's chain does not end with the checkpoint that was signed last, and c is that one. Its record may
-// have been lost in a crash; if the chain does not even have the entry that it covers, the chain was put back, cut off
-// or rewritten.
+// missed: the newest checkpoint of the caller's chain is not the one that was signed last, and c is that one. Another
+// HSM side may have signed since: then Follow comes first. Or its record was lost in a crash. If the chain does not even
+// have the entry that it covers, the chain was put back, cut off or rewritten.
 func (e *engine) SignCheckpoint(ctx context.Context, x chain.Extension) (
 	c key.SignedCheckpoint, missed bool, err error,
 ) {
@@ -34,18 +35,29 @@ func (e *engine) SignCheckpoint(ctx context.Context, x chain.Extension) (
 	case accepted != nil:
 		c, err = e.signBreak(ctx, note, *accepted)
 		return c, true, err
-	case note.Last != nil && (x.Since == nil || x.Since.Digest() != note.Last.Digest()):
+	case note.Last != nil && !note.begins(x) && !e.heads.leadsTo(*note.Last, x.Since):
 		return *note.Last, true, nil
 	}
 	c, err = e.sign(ctx, func(signer key.Material) (key.Checkpoint, error) { return note.next(x, signer) })
 	return c, false, err
 }
 
-// next is the checkpoint that continues what was signed last.
+// begins reports whether x begins at the checkpoint that was signed last.
+func (n headNote) begins(x chain.Extension) bool {
+	return x.Since != nil && x.Since.Digest() == n.Last.Digest()
+}
+
+// next is the checkpoint that continues what was signed last. If x begins at another one, this side remembers none or
+// was shown the way there, and the audit key itself must vouch for that one.
 func (n headNote) next(x chain.Extension, signer key.Material) (c key.Checkpoint, err error) {
 	last := n.Last
-	if last == nil && x.Since != nil && x.Since.Verify(signer) {
-		last = x.Since // this side remembers none, and the audit key itself vouches for this one
+	switch {
+	case x.Since == nil || last != nil && n.begins(x):
+	case x.Since.Verify(signer):
+		last = x.Since
+	case last != nil:
+		return c, refused(ChainBroken, "the newest checkpoint in the audit chain, %s, is not by this audit key. See "+
+			"the runbook, #keydauditbroken", x.Since.Mark())
 	}
 	from, base, previous := uint64(0), chain.Hash{}, key.Fingerprint("")
 	switch {
@@ -61,9 +73,7 @@ func (n headNote) next(x chain.Extension, signer key.Material) (c key.Checkpoint
 			"root: %s", AcceptCommand(x.Seq, x.Head))
 	}
 	if !x.Leads(from, base) {
-		return c, refused(ChainBroken, "the audit chain does not lead from entry %d, which the audit key signed, to "+
-			"the head to sign (entry %d, %s): entries were changed or removed. See the runbook, #keydauditbroken",
-			from, x.Seq, x.Head)
+		return c, notLed(from, x)
 	}
 	return key.Checkpoint{Seq: x.Seq, Head: key.Fingerprint(x.Head.String()), Previous: previous}, nil
 }

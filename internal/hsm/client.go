@@ -165,18 +165,17 @@ func (c *Client) call(
 func (c *Client) exchange(
 	ctx context.Context, req request, unsure key.Class, take func([]byte) error,
 ) (*wireError, error) {
-	deadline, _ := ctx.Deadline()
-	req.TimeoutMS = milliseconds(time.Until(deadline))
-	frame, err := req.encode()
-	if err != nil {
-		return nil, refused(BadRequest, "encode HSM call %s: %w", req.Method, err)
-	}
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, newError(Connection, key.Retry, "HSM call %s was not sent: %w", req.Method, err)
 		}
 		l, idle, err := c.connect(ctx)
 		if err != nil {
+			return nil, err
+		}
+		frame, err := req.due(ctx)
+		if err != nil {
+			c.putIdle(l) // nothing was written to it
 			return nil, err
 		}
 		refusal, err := l.exchange(ctx, frame, take)
@@ -383,9 +382,18 @@ func (c *Client) MakeAuditKey(ctx context.Context) (key.Material, error) {
 	return c.publicKey(ctx, "MakeAuditKey", empty{}, c.limits.Generate, key.Ambiguous)
 }
 
-// SignCheckpoint signs the head to which x leads, if x continues the checkpoint that the audit key signed last. If the
-// chain does not have that one as its newest, nothing new is signed, and missed says that c is the one that the chain
-// lacks: the caller records it if it belongs to the chain, and asks again. NotFound: there is no audit key.
+// Follow shows the HSM side a page of links of the audit chain, without Since: the first one begins after the entry that
+// the checkpoint in its memory covers, and the last one ends with the entry that the newest checkpoint covers. Retry: it
+// was restarted meanwhile, and the caller begins anew. ChainBroken: the links do not lead on.
+func (c *Client) Follow(ctx context.Context, x chain.Extension) error {
+	_, err := do[empty](ctx, c, "Follow", extensionParams{x}, c.limits.Call, key.Retry)
+	return err
+}
+
+// SignCheckpoint signs the head to which x leads, if x continues the checkpoint that this HSM side signed last. If the
+// chain does not have that one as its newest, nothing new is signed, and missed says that signed is that one. If
+// another HSM side signed since, the caller shows this one the way there (Follow); otherwise it records that one if it
+// belongs to the chain. Then it asks again. NotFound: there is no audit key.
 // ChainBroken: the HSM side cannot tell that x continues anything that the audit key signed.
 func (c *Client) SignCheckpoint(
 	ctx context.Context, x chain.Extension,

@@ -23,6 +23,7 @@ type calls interface {
 	Destroy(ctx context.Context, id key.ID) error
 	AuditKey(ctx context.Context) (m key.Material, present bool, err error)
 	MakeAuditKey(ctx context.Context) (key.Material, error)
+	Follow(ctx context.Context, x chain.Extension) error
 	SignCheckpoint(ctx context.Context, x chain.Extension) (c key.SignedCheckpoint, missed bool, err error)
 }
 
@@ -77,6 +78,10 @@ func dispatch(ctx context.Context, c calls, method string, params []byte) (any, 
 	case "MakeAuditKey":
 		m, err := c.MakeAuditKey(ctx)
 		return publicKeyResult{Material: m}, err
+	case "Follow":
+		return handle(params, func(p extensionParams) (empty, error) {
+			return empty{}, c.Follow(ctx, p.Extension)
+		})
 	case "SignCheckpoint":
 		return handle(params, func(p extensionParams) (checkpointResult, error) {
 			signed, missed, err := c.SignCheckpoint(ctx, p.Extension)
@@ -115,7 +120,7 @@ func (p opensParams) valid() error       { return validID(p.ID) }
 
 func (p extensionParams) valid() error {
 	if n := len(p.Stubs); n == 0 || n > chain.MaxStubs {
-		return fmt.Errorf("%d entries lead to the head to sign, and 1 to %d may", n, chain.MaxStubs)
+		return fmt.Errorf("%d entries lead on in the audit chain, and 1 to %d may", n, chain.MaxStubs)
 	}
 	return nil
 }

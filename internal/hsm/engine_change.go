@@ -57,11 +57,17 @@ func (e *engine) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, e
 		if err != nil {
 			return nil, err
 		}
+		if err := stillDue(ctx); err != nil {
+			return nil, err
+		}
 		if err := s.makePermanent(id, p); err != nil {
 			return nil, err
 		}
 		e.limits.wrapped(id, p.label)
 		e.forgetSeen(ctx, id)
+		if err := stillDue(ctx); err != nil {
+			return nil, err
+		}
 		e.log.InfoContext(
 			ctx, "wrapping", "key", p.label.Key, "generation", p.label.Number, "id", id, "vault", kek.Vault,
 			"kek", kek.Kid, "kek_fingerprint", kek.Material.Fingerprint(), "trust", how,
@@ -122,7 +128,7 @@ func (e *engine) Destroy(ctx context.Context, id key.ID) error {
 		return err
 	}
 	_, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (struct{}, error) {
-		return struct{}{}, e.destroy(s, id)
+		return struct{}{}, e.destroy(ctx, s, id)
 	})
 	e.forget(id)
 	if err == nil {
@@ -141,7 +147,7 @@ func (e *engine) forgetSeen(ctx context.Context, id key.ID) {
 	}
 }
 
-func (e *engine) destroy(s session, id key.ID) error {
+func (e *engine) destroy(ctx context.Context, s session, id key.ID) error {
 	e.fate.Lock()
 	defer e.fate.Unlock()
 	objects, err := s.objectsWith(id)
@@ -177,6 +183,9 @@ func (e *engine) destroy(s session, id key.ID) error {
 		// A part of an HSM that lags behind, or was put back from a backup, shows the mark again.
 		return refused(NotPending, "CKA_ID %s was wrapped for a vault, although the token now shows it as pending: "+
 			"keyd never destroys it", id)
+	}
+	if err := stillDue(ctx); err != nil {
+		return err
 	}
 	for _, o := range objects {
 		killpoint.At("hsm-destroy-before")

@@ -33,6 +33,7 @@ const (
 	Unable     Code = "unable"      // no mechanism passed the self-test
 	Policy     Code = "policy"      // the token's policy forbids the call
 	Busy       Code = "busy"        // no free session within the deadline
+	Late       Code = "late"        // the deadline of the effect was over before it began
 	Hung       Code = "hung"        // a call passed its deadline: the process ends
 	Device     Code = "device"      // the token or library failed: the process ends
 	Connection Code = "connection"  // the HSM process cannot be reached

@@ -54,7 +54,7 @@ func FuzzAnswers(f *testing.F) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		var err error
-		switch call % 12 {
+		switch call % 13 {
 		case 0:
 			_, err = c.Describe(ctx)
 		case 1:
@@ -84,6 +84,8 @@ func FuzzAnswers(f *testing.F) {
 			_, err = c.Find(ctx, id)
 		case 11:
 			err = c.MayGenerate(ctx, "a", 1, key.RSA2048)
+		case 12:
+			err = c.Follow(ctx, entries(1, 3).page(1, 3))
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a call waited for an answer that cannot come: %v", err)

@@ -71,7 +71,7 @@ func (e *engine) Generate(
 		if err := e.sameToken(s, known); err != nil {
 			return struct{}{}, err
 		}
-		return struct{}{}, e.generateWithin(may, s, turn, id, label, spec, profile)
+		return struct{}{}, e.generateWithin(ctx, may, s, turn, id, label, spec, profile)
 	})
 	return unsure(classify(fmt.Sprintf("generate %s with CKA_ID %s", label, id), err, key.Ambiguous))
 }
@@ -120,12 +120,12 @@ func (e *engine) claim(s session, id key.ID) error {
 
 // generateWithin makes a pair if the limits of its key permit one more.
 func (e *engine) generateWithin(
-	may KeyRights, s session, turn *turn, id key.ID, label key.Label, spec key.Spec, can profile,
+	ctx context.Context, may KeyRights, s session, turn *turn, id key.ID, label key.Label, spec key.Spec, can profile,
 ) error {
 	if err := e.limits.reserve(id, label, may); err != nil {
 		return err
 	}
-	err := e.generate(s, turn, id, label, spec, can)
+	err := e.generate(ctx, s, turn, id, label, spec, can)
 	if noteErr := e.limits.settle(id, unsure(classify("generate", err, key.Ambiguous))); noteErr != nil {
 		e.log.Error("the pair is not noted as one of this day", "id", id, "error", noteErr.Error())
 	}
@@ -133,9 +133,12 @@ func (e *engine) generateWithin(
 }
 
 func (e *engine) generate(
-	s session, turn *turn, id key.ID, label key.Label, spec key.Spec, can profile,
+	ctx context.Context, s session, turn *turn, id key.ID, label key.Label, spec key.Spec, can profile,
 ) (err error) {
 	if err := e.claim(s, id); err != nil {
+		return err
+	}
+	if err := stillDue(ctx); err != nil {
 		return err
 	}
 	e.trial.doubt()

@@ -54,7 +54,7 @@ func BenchmarkNewKeys(b *testing.B) {
 				b.Fatal(err)
 			}
 			begun = cpu(unix.RUSAGE_SELF)
-			newKey(b, e, kek)
+			newKey(b, e, kek, n+1)
 			whole += cpu(unix.RUSAGE_SELF) - begun
 		}
 		b.ReportMetric(0, "ns/op")
@@ -66,7 +66,7 @@ func BenchmarkNewKeys(b *testing.B) {
 }
 
 // newKey does what a new key needs of the HSM side: a look before each step, and the steps.
-func newKey(b *testing.B, e *engine, kek key.KEK) {
+func newKey(b *testing.B, e *engine, kek key.KEK, number int) {
 	b.Helper()
 	id, secret := newID(b), []byte("secret")
 	look := func(pairs int) {
@@ -75,7 +75,7 @@ func newKey(b *testing.B, e *engine, kek key.KEK) {
 		}
 	}
 	look(0)
-	if err := e.Generate(b.Context(), id, "bench", 1, key.RSA2048, ""); err != nil {
+	if err := e.Generate(b.Context(), id, "sa-cmk-key", number, key.RSA2048, ""); err != nil {
 		b.Fatal(err)
 	}
 	look(1)

@@ -24,7 +24,10 @@ type VaultRights struct {
 	Name     string            `json:"name"`
 	Pins     []key.Fingerprint `json:"pins,omitempty"`      // the approved ones
 	FirstUse bool              `json:"first_use,omitempty"` // without pins: the KEK that is used first is approved
-	Attest   attest.Rule       `json:"attestation,omitzero"`
+	// Shared: several hosts use the store, each with its own HSM side, so the first use on one says nothing to the
+	// others. FirstUse does not count.
+	Shared bool        `json:"shared,omitempty"`
+	Attest attest.Rule `json:"attestation,omitzero"`
 }
 
 // KeyRights say where the pairs of a key may go, and how many may be made.

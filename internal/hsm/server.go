@@ -150,9 +150,13 @@ func (s *server) under(answer []response) []response {
 func (s *server) answer(ctx context.Context, req request) []response {
 	// A call continues when the server stops: it may already have had its effect.
 	limit := min(time.Duration(req.TimeoutMS)*time.Millisecond, maxWait)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	ctx, cancel := context.WithTimeout(priority.With(context.WithoutCancel(ctx), req.Class), limit)
 	defer cancel()
-	result, err := dispatch(priority.With(ctx, req.Class), s.calls, req.Method, req.Params)
+	var result any
+	ctx, err := withDeadline(ctx, req, limit)
+	if err == nil {
+		result, err = dispatch(ctx, s.calls, req.Method, req.Params)
+	}
 	if err != nil {
 		s.complaints.log(ctx, s.log, "call failed", "call", req.Method, "error", err)
 		return []response{{Error: toWire(err)}}

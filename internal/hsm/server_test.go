@@ -77,6 +77,7 @@ func (f *fakeCalls) AuditKey(context.Context) (key.Material, bool, error) {
 func (f *fakeCalls) MakeAuditKey(context.Context) (key.Material, error) {
 	return f.public, f.err
 }
+func (f *fakeCalls) Follow(context.Context, chain.Extension) error { return f.err }
 func (f *fakeCalls) SignCheckpoint(_ context.Context, x chain.Extension) (key.SignedCheckpoint, bool, error) {
 	return key.SignedCheckpoint{Signature: x.Head[:]}, true, f.err
 }

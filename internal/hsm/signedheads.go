@@ -25,6 +25,8 @@ type signedHeads struct {
 	// read reads one of the two files.
 	read func(path string) ([]byte, error)
 	mu   sync.Mutex // held while a checkpoint is signed, and while the audit key is made
+	// shown is how far this process has followed the chain from the checkpoint in its memory.
+	shown way
 }
 
 // headNote is the file.

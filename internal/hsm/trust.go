@@ -112,6 +112,8 @@ func (t *trust) decide(kek key.KEK, by *Rights) (how string, print key.Fingerpri
 		return "", "", file, changed(kek, print, "the configuration approves", vault.Pins...)
 	case !vault.FirstUse:
 		return "", "", file, unapproved(kek, print, vault)
+	case vault.Shared:
+		return "", "", file, unshared(kek, print, vault)
 	case !seen:
 		return WouldBeFirstUse, print, file, nil
 	case known.Fingerprint == print:
@@ -125,6 +127,12 @@ func unapproved(kek key.KEK, shown key.Fingerprint, v VaultRights) error {
 	return refused(KEKRefused, "vault %s has the KEK %s with fingerprint %s, and the configuration approves none: "+
 		"nothing is wrapped for it; to compute the fingerprint without keyd, and to approve it: keyd kek %s",
 		v.Name, kek.Kid, shown, v.Name)
+}
+
+func unshared(kek key.KEK, shown key.Fingerprint, v VaultRights) error {
+	return refused(KEKRefused, "vault %s has the KEK %s with fingerprint %s, and several hosts use the store: none of "+
+		"them trusts a KEK by its first use (kek.trust: first-use), because each would trust the one that it sees; to "+
+		"compute the fingerprint without keyd, and to approve it: keyd kek %s", v.Name, kek.Kid, shown, v.Name)
 }
 
 // changed refuses a KEK that is not the expected one. It prints no line that would approve it: whoever put the KEK

@@ -57,6 +57,28 @@ func TestFirstUseIsRecordedByAcceptOnly(t *testing.T) {
 	}
 }
 
+// The first use on one host says nothing to the HSM sides of the others. Whatever was trusted before the store was
+// shared must be pinned as well.
+func TestWithASharedStoreFirstUseIsNotTrusted(t *testing.T) {
+	kek, _ := newKEK(t, vaultURL)
+	trust := newTrust(t.TempDir())
+	if _, err := trust.accept(kek, pinned()); err != nil {
+		t.Fatal(err)
+	}
+	shared := func(pins ...key.Fingerprint) *Rights {
+		v := VaultRights{Name: "weu", Pins: pins, FirstUse: len(pins) == 0, Shared: true}
+		return permit(map[string]VaultRights{vaultURL: v}, nil)
+	}
+	_, err := trust.accept(kek, shared())
+	wantCode(t, err, KEKRefused, key.Refused)
+	if err != nil && !strings.Contains(err.Error(), "keyd kek weu") {
+		t.Errorf("%v does not say what to do", err)
+	}
+	if how, err := trust.accept(kek, shared(fingerprint(t, kek))); how != Configured || err != nil {
+		t.Errorf("a pinned one: %q, %v", how, err)
+	}
+}
+
 func TestAChangedKEKIsRefusedUntilConfigured(t *testing.T) {
 	t.Parallel()
 	first, _ := newKEK(t, vaultURL)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
@@ -22,12 +23,15 @@ import (
 
 const maxFrame = 1 << 20
 
-// request: 4 bytes timeout in milliseconds (big-endian), 1 byte class, 1 byte length of the method, the method, the
-// parameters.
+// request: 4 bytes timeout in milliseconds (big-endian), 8 bytes until (Unix time in milliseconds), 1 byte class, 1 byte
+// length of the method, the method, the parameters.
 type request struct {
 	Method string
 	// TimeoutMS is how long the caller will wait. It is a duration and not a time, because clocks jump.
 	TimeoutMS uint32
+	// Until is until when, by the wall clock, a call that is an effect may begin; zero of other calls. Besides, it must
+	// begin within the timeout after its arrival, by a clock that nobody can set.
+	Until time.Time
 	// Class is what the caller's work is for. It decides which call gets the next free session of the token.
 	Class  priority.Class
 	Params []byte
@@ -191,6 +195,11 @@ func (r request) encode() ([]byte, error) {
 		return nil, fmt.Errorf("a method of %d bytes", len(r.Method))
 	}
 	b := binary.BigEndian.AppendUint32(newFrame(len(r.Params)), r.TimeoutMS)
+	until := uint64(0)
+	if !r.Until.IsZero() {
+		until = uint64(max(0, r.Until.UnixMilli()))
+	}
+	b = binary.BigEndian.AppendUint64(b, until)
 	b = append(append(b, byte(r.Class), byte(len(r.Method))), r.Method...)
 	return closeFrame(append(b, r.Params...))
 }
@@ -256,7 +265,7 @@ func decodeStrict(data []byte, v any) error {
 }
 
 // requestHead is the length of what precedes a request's method.
-const requestHead = 4 + 1 + 1
+const requestHead = 4 + 8 + 1 + 1
 
 func decodeRequest(frame []byte) (request, error) {
 	const head = requestHead
@@ -267,6 +276,9 @@ func decodeRequest(frame []byte) (request, error) {
 	r := request{
 		Method: string(method), TimeoutMS: binary.BigEndian.Uint32(frame), Class: priority.Class(frame[head-2]),
 		Params: params,
+	}
+	if until := binary.BigEndian.Uint64(frame[4:]); until > 0 {
+		r.Until = time.UnixMilli(int64(min(until, math.MaxInt64))).UTC()
 	}
 	if r.Method == "" || r.TimeoutMS == 0 || !slices.Contains(priority.All(), r.Class) {
 		return r, errors.New("a request needs a method, a timeout and a class of work")

@@ -6,6 +6,7 @@ import (
 	"math/big"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -62,7 +63,8 @@ func FuzzResponse(f *testing.F) {
 }
 
 func TestARequestAndAResponseArriveAsSent(t *testing.T) {
-	sent := request{Method: "Opens", TimeoutMS: 20000, Class: priority.Proof, Params: []byte(`{"id":"x"}`)}
+	sent := request{Method: "Opens", TimeoutMS: 20000, Until: time.Date(2026, 11, 30, 10, 0, 0, 5e6, time.UTC),
+		Class: priority.Proof, Params: []byte(`{"id":"x"}`)}
 	frame, err := sent.encode()
 	if err != nil {
 		t.Fatal(err)

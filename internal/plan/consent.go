@@ -123,7 +123,8 @@ func (in Input) enablingOf(e record.Enabling) (Step, bool) {
 		return Step{}, false
 	case listed && x.Enabled:
 		s.Kind, s.Why = EnableDone, "an operator asked for it, and now it shows"
-	case near(v.seen.Begun, e.At, EnableTries+StepTimeout+v.Kind.SettleTime()): // a late call may still do it
+	case near(v.seen.Begun, e.At, EnableTries+StepTimeout+v.Kind.SettleTime()+key.MaxSkew):
+		// A late call may still do it, or one by another host, whose clock differs.
 		return Step{}, false
 	default:
 		s.Kind, s.Why = EnableAborted, "the vault did not do it in time"

@@ -62,6 +62,7 @@ func Drifts(in Input) (out []Drift) {
 		d := drifter{in, v, &out}
 		d.versions()
 		d.placed()
+		d.late()
 		d.kek()
 	}
 	return out

@@ -62,7 +62,7 @@ func (in Input) Stale(s Step) (p Parts) {
 		in.clocks(s, &p)
 	case Import:
 		in.staleForImport(s, &p)
-	case Land, Alias, Void:
+	case Land, Alias, Void, DisableLate:
 		p.listing(in, s.Vault)
 	case Finish:
 		in.eachVault(p.newest)
@@ -250,6 +250,9 @@ func (in Input) InOrder(url string) bool {
 	seen := visible{v, in.shown(v)}
 	if last := in.Record.NewestIn(url); last.Found() &&
 		(!last.Generation.Holds(url, seen.seen.Newest) || !in.newestStands(seen, last.Generation)) {
+		return false
+	}
+	if in.awaitsDisabling(seen) {
 		return false
 	}
 	var drifts []Drift

@@ -43,6 +43,8 @@ func Rules() []Rule {
 		{"unseen", "keyd looks before it decides.", unseen},
 		{"own-versions", "keyd records a version that belongs to one of its own attempts. An attempt is void only " +
 			"after a complete listing that began after its deadline and the vault's settle time.", ownVersions},
+		{"late-disabling", "A disabling that keyd had given up, and that happened all the same, is undone, and an " +
+			"operator must consent to the retire rule again.", lateDisabling},
 		{"contradiction", "keyd holds the key when what it sees contradicts the record.", contradiction},
 		{"replaced", "Once an operator has consented to disable a replaced key, keyd disables one version after the " +
 			"other, the newest last, each only while all consumers are seen on the new key and the evidence for the " +

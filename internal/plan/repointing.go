@@ -10,7 +10,10 @@ import (
 )
 
 const (
-	// RepointTime is how long the service may take until it shows what came of a repointing.
+	// RepointTimeout is how long after it was recorded a move may still be sent.
+	RepointTimeout = 3 * time.Minute
+	// RepointTime is how long after that record the service may take until it shows what came of a move. It leaves
+	// room for the clocks of two hosts to differ by key.MaxSkew.
 	RepointTime = 30 * time.Minute
 	// repointUnseen is how long keyd tries to see a consumer again whose repointing is open.
 	repointUnseen = 24 * time.Hour

@@ -238,10 +238,14 @@ func openDisabling(in Input) (Step, bool) {
 	return Step{}, false
 }
 
-// mayBeDisabling reports whether the outcome of a disabling may still appear, by the vault's clock: the call may take
-// as long as a step.
+// mayBeDisabling reports whether the outcome of a disabling may still appear, by the vault's clock: the call may be sent
+// for as long as a step takes. Without the vault's clock, that of the host that began it may differ from the local one.
 func mayBeDisabling(v visible, p record.Placement) bool {
-	return near(v.seen.There(v.seen.Begun), p.DisableBegun, StepTimeout+v.Kind.SettleTime())
+	open := StepTimeout + v.Kind.SettleTime()
+	if !v.seen.SkewSeen {
+		open += key.MaxSkew
+	}
+	return near(v.seen.There(v.seen.Begun), p.DisableBegun, open)
 }
 
 // near reports whether two times are less than d apart, in either order: somebody may have put a clock back a little

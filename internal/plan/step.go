@@ -33,6 +33,7 @@ const (
 	Disable        Kind = "disable"         // one version, by the retire rule
 	DisableDone    Kind = "disable-done"    // a disabling that was begun happened
 	DisableAborted Kind = "disable-aborted" // a disabling that was begun did not happen
+	DisableLate    Kind = "disable-late"    // a disabling that was given up happened, and is to be undone
 	Enable         Kind = "enable"          // one version, for an operator
 	EnableDone     Kind = "enable-done"     // an enabling whose answer was lost happened
 	EnableAborted  Kind = "enable-aborted"  // a version could not be enabled in time
@@ -59,7 +60,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		Hold, Reserve, Promote, ReserveSpare, DiscardSpare, Generate, Abandon, Pin, Import, Land, Alias, Void, Prove,
-		Finish, Disable, DisableDone, DisableAborted, Enable, EnableDone, EnableAborted, Repoint, RepointDone,
+		Finish, Disable, DisableDone, DisableAborted, DisableLate, Enable, EnableDone, EnableAborted, Repoint, RepointDone,
 		RepointFailed, ReplaceDone, EndConsent,
 		Sweep,
 		CreateKEK, KEKMade, KEKVoid, UseKEK, DisableKEK, KEKDisabled, KEKDisableAborted,

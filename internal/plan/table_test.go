@@ -24,6 +24,7 @@ func table() []chapter {
 		{"retained", retained()},
 		{"unseen", unseen()},
 		{"own-versions", ownVersions()},
+		{"late-disabling", lateDisabling()},
 		{"contradiction", contradiction()},
 		{"replaced", replaced()},
 		{"refutation", refutation()},

@@ -143,7 +143,7 @@ func kekOpen(in VaultInput) (Step, bool) {
 	switch {
 	case k == nil:
 		return Step{}, false
-	case k.Begun.Passed(in.look(), KEKTime(in.Policy.Vault)):
+	case k.Begun.Over(in.look(), KEKTime(in.Policy.Vault)):
 		return Step{Kind: KEKVoid, Attempt: k.Attempt, Why: "a look after its time does not show it"}, true
 	}
 	return Step{Kind: Wait, Until: in.Now.Add(pollSoon), Why: fmt.Sprintf(
@@ -161,7 +161,7 @@ func kekDisabling(in VaultInput) (Step, bool) {
 	switch {
 	case listed && !x.Enabled:
 		return Step{Kind: KEKDisabled, Version: k.Version(), Why: "it was begun, and now shows"}, true
-	case k.DisableBegun.Passed(in.look(), StepTimeout+in.Policy.Kind.SettleTime()):
+	case k.DisableBegun.Over(in.look(), StepTimeout+in.Policy.Kind.SettleTime()):
 		return Step{Kind: KEKDisableAborted, Version: k.Version(), Why: "it was begun, and its time is over"}, true
 	}
 	return Step{}, false
@@ -214,7 +214,7 @@ func kekAbsent(in VaultInput) (Step, bool) {
 	if !in.Policy.Create || !in.Seen.Newest.Absent || len(in.Seen.Versions) > 0 {
 		return Step{}, false
 	}
-	if last := in.Record.LastBegun(); !last.IsZero() && !last.Passed(in.look(), KEKTime(in.Policy.Vault)) {
+	if last := in.Record.LastBegun(); !last.IsZero() && !last.Over(in.look(), KEKTime(in.Policy.Vault)) {
 		return Step{Kind: Wait, Until: in.Now.Add(pollSoon), Why: "the vault shows no key exchange key yet"}, true
 	}
 	return Step{Kind: CreateKEK, Why: "the vault has no key exchange key", Trigger: Trigger{

@@ -30,13 +30,13 @@ func (c *Consent) Covers(v Retirable) bool {
 	return slices.Contains(c.Versions, v.Version) || v.Since.After(c.At)
 }
 
-// Consented reports whether an operator consented to disable anything of the key, by the retire rule or because it is
+// HasConsent reports whether an operator consented to disable anything of the key, by the retire rule or because it is
 // replaced.
-func (r *Record) Consented() bool { return r.Consent != nil || r.Replacement.Disabling() }
+func (r *Record) HasConsent() bool { return r.Consent != nil || r.Replacement.Disabling() }
 
 // EndConsent ends every consent to disable versions of the key, and reports whether there was one.
 func (r *Record) EndConsent() (had bool) {
-	had = r.Consented()
+	had = r.HasConsent()
 	r.Consent = nil
 	r.endDisabling()
 	return had

@@ -37,6 +37,9 @@ func (r *Record) AskEnable(e Enabling) (hadConsent bool, err error) {
 	}
 	r.Enabling = slices.DeleteFunc(r.Enabling, func(x Enabling) bool { return x.Version == e.Version })
 	r.Enabling = append(r.Enabling, e)
+	if at.State == key.Superseded && at.Disables == e.Version {
+		at.Disables = ""
+	}
 	return r.EndConsent(), nil
 }
 
@@ -58,6 +61,16 @@ func (r *Record) Enabled(attempt key.ID, version string) error {
 		at.DisabledVersions = nil
 	}
 	return nil
+}
+
+// AskedToEnable is when an operator asked to enable a version; zero: nobody did.
+func (r *Record) AskedToEnable(attempt key.ID, version string) time.Time {
+	for _, e := range r.Enabling {
+		if e.Attempt == attempt && e.Version == version {
+			return e.At
+		}
+	}
+	return time.Time{}
 }
 
 // AbortEnabling records that a version was not enabled, as far as anybody can tell.

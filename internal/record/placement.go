@@ -30,9 +30,12 @@ type Placement struct {
 	// for never, and once that happened.
 	DisableBegun time.Time `json:"disable_begun,omitzero"`
 	// Disables is the version that keyd is disabling; "" while Disabling: all that are enabled, as keyd once disabled
-	// them.
+	// them. While Superseded it is the one whose disabling keyd gave up.
 	Disables   string    `json:"disables,omitempty"`
 	DisabledAt time.Time `json:"disabled_at,omitzero"`
+	// LateAt is when keyd saw that a disabling which it had given up had happened all the same; zero once an operator
+	// consented to the retire rule again.
+	LateAt time.Time `json:"late_at,omitzero"`
 	// Acknowledged is when an operator answered for its versions of compromised material that are still enabled.
 	Acknowledged time.Time `json:"acknowledged,omitzero"`
 	Aliases      []string  `json:"aliases,omitempty"` // other versions of the same material

@@ -116,7 +116,7 @@ func (r *Record) ConsentToDisable(c Consent) error {
 	}
 	r.Replacement.Consent = &c
 	for at := range r.all {
-		if at.State != key.Proven {
+		if at.LateAt = (time.Time{}); at.State != key.Proven {
 			continue
 		}
 		at.State = key.Superseded
@@ -136,7 +136,7 @@ func (r *Record) endDisabling() (had bool) {
 	r.Replacement.Consent, r.Replacement.Done = nil, time.Time{}
 	for at := range r.all {
 		newest := r.NewestIn(at.Vault).Placement == at.Placement
-		if newest && at.State == key.Superseded && len(at.DisabledVersions) == 0 {
+		if newest && at.State == key.Superseded && len(at.DisabledVersions) == 0 && at.Disables == "" {
 			at.State, at.Generation.Deactivated = key.Proven, time.Time{}
 		}
 	}

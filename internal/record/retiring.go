@@ -123,13 +123,14 @@ func (r *Record) Disable(attempt key.ID, now time.Time, enabled []string) error 
 	return nil
 }
 
-// AbortDisable records that a disabling did not happen.
+// AbortDisable records that a disabling did not happen. A disabling of all versions, as keyd once did it, is not
+// remembered as given up.
 func (r *Record) AbortDisable(attempt key.ID) error {
 	at, err := r.placement(attempt, key.Disabling)
 	if err != nil {
 		return err
 	}
-	at.State, at.Disables = key.Superseded, ""
+	at.State = key.Superseded
 	return nil
 }
 

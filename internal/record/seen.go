@@ -139,15 +139,11 @@ func (v VaultSeen) Recent(vault key.Vault, p Placement) bool {
 	return v.Begun.Before(p.ImportedAt.Add(settle))
 }
 
-// SettleTimeOver reports whether the look began after an attempt's deadline and settle time, by the local clock and,
-// if it is known, by the vault's: either may jump.
+// SettleTimeOver reports whether the look began after an attempt's deadline and settle time, by the local clock and by
+// the vault's: either may jump, and another host may have made the attempt.
 func (v VaultSeen) SettleTimeOver(vault key.Vault, p Placement) bool {
 	open := p.Deadline.Add(vault.Kind.SettleTime()).Sub(p.At)
-	if v.Begun.Before(p.At.Add(open)) {
-		return false
-	}
-	there := v.Clock(v.Begun)
-	return p.VaultAt.IsZero() || there.IsZero() || !there.Before(p.VaultAt.Add(open))
+	return Moment{p.At, p.VaultAt}.Over(Moment{v.Begun, v.Clock(v.Begun)}, open)
 }
 
 // Version is the listed version with this id.

@@ -59,6 +59,15 @@ func (m Moment) Passed(now Moment, d time.Duration) bool {
 	return by(m.Here, now.Here) && by(m.There, now.There)
 }
 
+// Over reports whether an attempt that was begun at m, perhaps on another host, and that is open for d, is settled by
+// what was looked at from now on. Where the vault's clock is not known, the two hosts' may differ.
+func (m Moment) Over(now Moment, d time.Duration) bool {
+	if m.There.IsZero() || now.There.IsZero() {
+		d += key.MaxSkew
+	}
+	return m.Passed(now, d)
+}
+
 // Version is the KEK's version; "" while keyd does not know it.
 func (k *KEK) Version() string { return key.VersionOf(k.Kid) }
 

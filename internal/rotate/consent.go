@@ -79,7 +79,7 @@ func (r *Rotator) consentToRetire(ctx context.Context, g *gate, p key.Policy, ac
 			return before, err
 		}
 		rec.Inherits = nil // the configuration names all of them
-		rec.Consent = &record.Consent{Rule: p.Retire, Digest: digest, At: r.now(), By: actor, Reason: reason}
+		rec.Consented(record.Consent{Rule: p.Retire, Digest: digest, At: r.now(), By: actor, Reason: reason})
 		for _, x := range list {
 			rec.Consent.Versions = append(rec.Consent.Versions, x.Version)
 		}
@@ -102,7 +102,7 @@ func (r *Rotator) EndConsents(ctx context.Context, actor, why string) error {
 		if err != nil {
 			return err
 		}
-		if !rec.Consented() {
+		if !rec.HasConsent() {
 			continue
 		}
 		if err := r.change(ctx, name, func(rec *record.Record) ([]chain.Entry, error) {

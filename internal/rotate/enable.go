@@ -6,7 +6,9 @@ import (
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/term"
 )
 
 // AskEnable records that an operator wants a version enabled again. The loop does it at once, also while the key is
@@ -60,7 +62,9 @@ func (r *Rotator) enable(ctx context.Context, a act) (record.Record, error) {
 	if err != nil {
 		return a.rec, err
 	}
-	if err := c.Enable(ctx, a.policy.Key, a.step.Version); err != nil {
+	err = r.effectUntil(ctx, "the enabling of version "+a.step.Version, term.Instant{}, r.enablesUntil(a),
+		func(ctx context.Context) error { return c.Enable(ctx, a.policy.Key, a.step.Version) })
+	if err != nil {
 		if key.ClassOf(err) != key.Refused {
 			return a.rec, err
 		}
@@ -68,6 +72,15 @@ func (r *Rotator) enable(ctx context.Context, a act) (record.Record, error) {
 		return rec, errors.Join(err, failed)
 	}
 	return r.enabled(ctx, a)
+}
+
+// enablesUntil is the deadline of this try. The request was recorded long ago, perhaps by another daemon; plan gives it
+// up no earlier than plan.EnableTries and plan.StepTimeout after it.
+func (r *Rotator) enablesUntil(a act) term.Instant {
+	now := r.instant()
+	asked := a.rec.AskedToEnable(a.step.Attempt, a.step.Version)
+	left := asked.Add(plan.EnableTries + plan.StepTimeout).Sub(now.Wall)
+	return now.Add(min(left, plan.StepTimeout))
 }
 
 // enabled records that the vault has enabled the version.

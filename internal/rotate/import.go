@@ -13,6 +13,7 @@ import (
 	"github.com/keyd-project/keyd/internal/killpoint"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/term"
 )
 
 // The protocol of an import, in order:
@@ -30,27 +31,28 @@ func (r *Rotator) importKey(ctx context.Context, a act) (record.Record, error) {
 	if err != nil {
 		return a.rec, err
 	}
-	begun := r.Clock()
 	if err := r.stillActive(ctx, a); err != nil {
 		return a.rec, err
 	}
-	rec, req, attempt, err := r.intend(ctx, a)
+	rec, req, attempt, begun, err := r.intend(ctx, a)
 	if err != nil {
 		return rec, err
 	}
 	killpoint.At("import-before")
-	// The disk may have been slow, and the recorded deadline counts.
-	within, cancel := context.WithTimeout(ctx, plan.ImportTimeout-r.Clock().Sub(begun))
-	defer cancel()
-	kek := a.in().KEK.KEK
-	blob, err := r.wrap(within, rec.Generation(a.step.Generation).ID, kek)
-	sent := err == nil
 	var v key.Version
-	if sent {
+	sent := false
+	what := fmt.Sprintf("the import of generation %d into vault %s", a.step.Generation,
+		a.rec.VaultName(a.policy, a.step.Vault))
+	err = r.effect(ctx, what, begun, plan.ImportTimeout, func(ctx context.Context) error {
+		blob, err := r.wrap(ctx, rec.Generation(a.step.Generation).ID, a.in().KEK.KEK)
+		if sent = err == nil; !sent {
+			return err
+		}
 		killpoint.At("put-before")
 		req.Blob = blob
-		v, err = c.Import(within, req)
-	}
+		v, err = c.Import(ctx, req)
+		return err
+	})
 	killpoint.At("import-after")
 	// keyd records the outcome even if the call used up its time.
 	ctx = context.WithoutCancel(ctx)
@@ -63,15 +65,16 @@ func (r *Rotator) importKey(ctx context.Context, a act) (record.Record, error) {
 
 // intend records the attempt, and makes the request except for its blob.
 func (r *Rotator) intend(ctx context.Context, a act) (rec record.Record, req key.ImportRequest, attempt key.ID,
-	err error) {
+	begun term.Instant, err error) {
 	if attempt, err = r.newID(); err != nil {
-		return a.rec, req, attempt, err
+		return a.rec, req, attempt, begun, err
 	}
 	mark := ""
 	if r.Mark != nil {
 		mark = r.Mark(ctx)
 	}
-	p, seen, now := a.policy, a.in(), r.now()
+	begun = r.instant()
+	p, seen, now := a.policy, a.in(), begun.Wall
 	expires := expiry(p, &a.rec, a.step, seen.There(now))
 	err = a.rec.Intend(a.step.Generation, record.Placement{
 		Attempt: attempt, Vault: a.step.Vault, VaultName: a.rec.VaultName(p, a.step.Vault), Cause: a.step.Cause,
@@ -79,14 +82,14 @@ func (r *Rotator) intend(ctx context.Context, a act) (rec record.Record, req key
 		Operations: p.Operations, Expires: expires, KEK: seen.KEK.KEK.Kid, KEKPrint: seen.KEK.Print,
 	})
 	if err != nil {
-		return a.rec, req, attempt, err
+		return a.rec, req, attempt, begun, err
 	}
 	a.rec.KeepPolicy(p)
 	rec, err = r.save(ctx, a.rec, chain.ImportIntended,
 		placementFields(&a.rec, attempt, map[string]string{"checkpoint": mark}))
 	return rec, key.ImportRequest{
 		Key: p.Key, Operations: p.Operations, Expires: expires, Tags: r.tags(a.step.Generation, attempt, mark),
-	}, attempt, err
+	}, attempt, begun, err
 }
 
 // stillActive checks that the KEK in the observation is the one in use: the time for which a KEK is still needed

@@ -154,8 +154,8 @@ func (r *Rotator) createKEK(ctx context.Context, a vaultAct) error {
 	if err != nil {
 		return err
 	}
-	t, begun := a.step.Trigger, r.Clock()
-	if err := a.rec.MakeKEK(r.moment(a), attempt, t.Requester, t.Reason); err != nil {
+	t, begun := a.step.Trigger, r.instant()
+	if err := a.rec.MakeKEK(a.seen.Moment(begun.Wall), attempt, t.Requester, t.Reason); err != nil {
 		return err
 	}
 	a.rec, err = r.saveVault(ctx, a.rec, "keyd", chain.KEKIntended, map[string]string{
@@ -163,11 +163,14 @@ func (r *Rotator) createKEK(ctx context.Context, a vaultAct) error {
 	if err != nil {
 		return err
 	}
-	within, cancel := context.WithTimeout(ctx, plan.ImportTimeout-r.Clock().Sub(begun))
-	defer cancel()
 	killpoint.At("kek-before")
-	kek, err := c.CreateKEK(within, a.seen.Newest.KEK.Version(), map[string]string{
-		key.TagInstance: r.Instance, key.TagAttempt: string(attempt)})
+	var kek key.KEK
+	err = r.effect(ctx, "the making of a key exchange key in vault "+a.policy.Name, begun, plan.ImportTimeout,
+		func(ctx context.Context) (err error) {
+			kek, err = c.CreateKEK(ctx, a.seen.Newest.KEK.Version(), map[string]string{
+				key.TagInstance: r.Instance, key.TagAttempt: string(attempt)})
+			return err
+		})
 	killpoint.At("kek-after")
 	if class := key.ClassOf(err); err != nil && (class == key.Retry || class == key.Refused) {
 		return errors.Join(err, r.kekVoid(ctx, a, attempt, true, map[string]string{"error": err.Error()}))
@@ -213,7 +216,8 @@ func (r *Rotator) disableKEK(ctx context.Context, a vaultAct) error {
 	if c == nil {
 		return fmt.Errorf("vault %s is no longer in the configuration", a.policy.Name)
 	}
-	err := a.rec.BeginDisablingKEK(r.moment(a), a.step.Version)
+	begun := r.instant()
+	err := a.rec.BeginDisablingKEK(a.seen.Moment(begun.Wall), a.step.Version)
 	if err != nil {
 		return err
 	}
@@ -223,7 +227,8 @@ func (r *Rotator) disableKEK(ctx context.Context, a vaultAct) error {
 		return err
 	}
 	killpoint.At("kek-disable-before")
-	err = c.DisableKEK(ctx, a.step.Version)
+	err = r.effect(ctx, "the disabling of key exchange key "+k.Kid, begun, plan.StepTimeout,
+		func(ctx context.Context) error { return c.DisableKEK(ctx, a.step.Version) })
 	killpoint.At("kek-disable-after")
 	if class := key.ClassOf(err); err != nil && class == key.Refused {
 		return errors.Join(err, r.kekDisableAborted(ctx, a, map[string]string{"error": err.Error()}))

@@ -56,7 +56,8 @@ func (r *Rotator) generate(ctx context.Context, a act) (record.Record, error) {
 	if err := r.mayGenerate(ctx, a); err != nil {
 		return a.rec, err
 	}
-	g, err := a.rec.BeginGenerate(r.now(), a.step.Generation)
+	begun := r.instant()
+	g, err := a.rec.BeginGenerate(begun.Wall, a.step.Generation)
 	if err != nil {
 		return a.rec, err
 	}
@@ -66,7 +67,9 @@ func (r *Rotator) generate(ctx context.Context, a act) (record.Record, error) {
 		return rec, err
 	}
 	killpoint.At("generate-before")
-	err = r.HSM.Generate(ctx, g.ID, rec.Key, g.Number, g.Spec, known(&rec))
+	err = r.effect(ctx, "the making of a pair", begun, plan.StepTimeout, func(ctx context.Context) error {
+		return r.HSM.Generate(ctx, g.ID, rec.Key, g.Number, g.Spec, known(&rec))
+	})
 	killpoint.At("generate-after")
 	if err != nil {
 		return rec, err
@@ -138,8 +141,8 @@ func (r *Rotator) pin(ctx context.Context, a act) (record.Record, error) {
 
 // sweep destroys what is under an abandoned id.
 func (r *Rotator) sweep(ctx context.Context, a act) (record.Record, error) {
-	id := a.step.ID
-	if err := a.rec.BeginDestroy(r.now(), id); err != nil {
+	id, begun := a.step.ID, r.instant()
+	if err := a.rec.BeginDestroy(begun.Wall, id); err != nil {
 		return a.rec, err
 	}
 	fields := map[string]string{"id": string(id), "generation": strconv.Itoa(a.step.Generation)}
@@ -148,7 +151,10 @@ func (r *Rotator) sweep(ctx context.Context, a act) (record.Record, error) {
 		return rec, err
 	}
 	killpoint.At("sweep-before")
-	if err := r.HSM.Destroy(ctx, id); err != nil {
+	err = r.effect(ctx, "the destruction of a pair", begun, plan.StepTimeout, func(ctx context.Context) error {
+		return r.HSM.Destroy(ctx, id)
+	})
+	if err != nil {
 		return rec, err
 	}
 	killpoint.At("sweep-after")

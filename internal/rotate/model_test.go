@@ -77,6 +77,9 @@ type world struct {
 	repoint func(context.Context, rotate.Move) error
 	// policies are those of other keys.
 	policies []key.Policy
+	// slept is how long the host was suspended, and prove says whether the daemon leads; nil: nobody else can.
+	slept time.Duration
+	prove func(context.Context) error
 	// wrapped remembers what the vaults wrapped, so that opening it costs no private operation.
 	wrapped map[string]secret
 }
@@ -165,7 +168,8 @@ func (w *world) rotator() *rotate.Rotator {
 			return nil
 		},
 		Clock: func() time.Time { return w.now }, Random: rndReader{w.rnd}, Look: 15 * time.Minute,
-		Repoint: w.repoint, Policy: w.policyOf,
+		Repoint: w.repoint, Prove: w.prove, Policy: w.policyOf,
+		Boot: func() time.Duration { return w.now.Sub(time.Time{}) + w.slept },
 		Emit: func(e status.Event) {
 			w.trace = append(w.trace, fmt.Sprintf("%s %s gen %d %s version %q %s %s %s", e.At.Format(time.TimeOnly),
 				e.Step, e.Generation, e.Vault, e.Version, e.Phase, e.Detail, e.Error))

@@ -9,6 +9,7 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/killpoint"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 )
 
@@ -79,8 +80,9 @@ func (r *Rotator) repoint(ctx context.Context, a act) (record.Record, error) {
 		m.NewKey = a.step.NewKey
 		m.NewVault, _ = a.newKey.Policy.Vault(a.step.NewVault)
 	}
+	begun := r.instant()
 	if err := a.rec.BeginRepoint(record.Repointing{Consumer: m.Consumer, Vault: vault.URL, From: m.From,
-		Version: m.Version, NewKey: m.NewKey, NewVault: m.NewVault.URL, At: r.now()}); err != nil {
+		Version: m.Version, NewKey: m.NewKey, NewVault: m.NewVault.URL, At: begun.Wall}); err != nil {
 		return a.rec, err
 	}
 	fields := repointFields(a.rec.Repointing, map[string]string{"why": a.step.Why})
@@ -90,7 +92,8 @@ func (r *Rotator) repoint(ctx context.Context, a act) (record.Record, error) {
 	}
 	a.rec = rec
 	killpoint.At("repoint-before")
-	err = r.Repoint(ctx, m)
+	err = r.effect(ctx, "the moving of consumer "+m.Consumer, begun, plan.RepointTimeout,
+		func(ctx context.Context) error { return r.Repoint(ctx, m) })
 	killpoint.At("repoint-after")
 	switch {
 	case err == nil:

@@ -3,10 +3,12 @@ package rotate
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/killpoint"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 )
 
@@ -38,8 +40,9 @@ func (r *Rotator) disableOne(ctx context.Context, a act, c Vault, evidence map[s
 	if err := r.seal(ctx); err != nil {
 		return a.rec, err
 	}
-	now := r.now()
-	err := a.rec.BeginDisable(a.step.Attempt, a.step.Version, record.Moment{Here: now, There: a.in().Clock(now)})
+	begun := r.instant()
+	err := a.rec.BeginDisable(a.step.Attempt, a.step.Version,
+		record.Moment{Here: begun.Wall, There: a.in().Clock(begun.Wall)})
 	if err != nil {
 		return a.rec, err
 	}
@@ -50,7 +53,9 @@ func (r *Rotator) disableOne(ctx context.Context, a act, c Vault, evidence map[s
 		return a.rec, err
 	}
 	killpoint.At("disable-before")
-	if err := c.Disable(ctx, a.policy.Key, a.step.Version); err != nil {
+	err = r.effect(ctx, "the disabling of version "+a.step.Version, begun, plan.StepTimeout,
+		func(ctx context.Context) error { return c.Disable(ctx, a.policy.Key, a.step.Version) })
+	if err != nil {
 		return a.rec, err
 	}
 	killpoint.At("disable-after")
@@ -83,6 +88,22 @@ func (r *Rotator) disabled(ctx context.Context, a act, enabled []string) (record
 	return r.save(ctx, a.rec, chain.Disabled,
 		placementFields(&a.rec, a.step.Attempt, map[string]string{"version": a.step.Version,
 			"still_enabled": spaced(left)}))
+}
+
+// disableLate records that a disabling which keyd had given up happened all the same, and asks for its undoing.
+func (r *Rotator) disableLate(ctx context.Context, a act) (record.Record, error) {
+	had, err := a.rec.CameLate(a.step.Attempt, record.Enabling{Attempt: a.step.Attempt, Version: a.step.Version,
+		At: r.now(), By: "keyd", Reason: a.step.Why})
+	if err != nil {
+		return a.rec, err
+	}
+	fields := placementFields(&a.rec, a.step.Attempt, map[string]string{"version": a.step.Version, "why": a.step.Why})
+	entries := []chain.Entry{{Event: chain.DisabledLate, Actor: "keyd", Fields: fields},
+		{Event: chain.EnableIntended, Actor: "keyd", Fields: maps.Clone(fields)}}
+	if had {
+		entries = append(entries, consentEnded("keyd", a.step.Why))
+	}
+	return r.saveAll(ctx, a.rec, entries)
 }
 
 // disableAborted records that a disabling did not happen.

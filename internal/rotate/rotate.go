@@ -18,6 +18,7 @@ import (
 	"github.com/keyd-project/keyd/internal/proof"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/term"
 )
 
 // HSM is what steps need from the HSM side. Its errors carry a key.Class.
@@ -120,7 +121,9 @@ type Config struct {
 	Vaults    Vaults
 	Observer  Observer
 	Clock     func() time.Time
-	Random    io.Reader // source of ids; cryptographic except in a simulation
+	// Boot is a clock that nobody can set and that goes on while the host is suspended; nil: the host's.
+	Boot   func() time.Duration
+	Random io.Reader // source of ids; cryptographic except in a simulation
 	// Look is the slow interval at which keyd observes a quiet key again.
 	Look   time.Duration
 	Emit   func(status.Event)
@@ -145,6 +148,8 @@ type Config struct {
 	Settings SettingsStore
 	// Seal has the audit chain signed before a version is disabled, or fails. It may be nil.
 	Seal func(ctx context.Context) error
+	// Prove returns nil if this daemon still leads. It may be nil: no other daemon can.
+	Prove func(ctx context.Context) error
 }
 
 // Move is the moving of one consumer to another version.
@@ -170,7 +175,12 @@ type Rotator struct {
 }
 
 // New returns a Rotator.
-func New(c Config) *Rotator { return &Rotator{Config: c} }
+func New(c Config) *Rotator {
+	if c.Boot == nil {
+		c.Boot = term.Boottime
+	}
+	return &Rotator{Config: c}
+}
 
 // now has no monotonic reading: keyd plans by the wall clock, even if somebody set it.
 func (r *Rotator) now() time.Time { return r.Clock().Round(0) }

@@ -210,6 +210,8 @@ func (r *Rotator) perform(ctx context.Context, a act) (record.Record, error) {
 		return r.disableDone(ctx, a)
 	case plan.DisableAborted:
 		return r.disableAborted(ctx, a)
+	case plan.DisableLate:
+		return r.disableLate(ctx, a)
 	case plan.Enable:
 		return r.enable(ctx, a)
 	case plan.EnableDone:

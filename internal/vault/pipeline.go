@@ -13,6 +13,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/term"
 )
 
 // originGuard refuses every request that is not for this vault. The SDK follows a listing's nextLink wherever it
@@ -53,13 +54,21 @@ func (p limiterPolicy) Do(req *policy.Request) (*http.Response, error) {
 	return req.Next()
 }
 
-// effectPolicy notes whether the vault may have acted on a call. The first request of a client has neither token nor
-// body (it asks for the challenge), so it cannot change anything.
+// effectPolicy notes whether the vault may have acted on a call, and keeps one that changes something from leaving after
+// its deadline. The first request of a client has neither token nor body (it asks for the challenge), so it cannot
+// change anything.
 type effectPolicy struct{}
 
 func (effectPolicy) Do(req *policy.Request) (*http.Response, error) {
-	effect := callOf(req.Raw().Context()).effect
+	k := callOf(req.Raw().Context())
+	effect := k.effect
 	before := effect.possible()
+	if k.op.changes {
+		if err := term.Check(req.Raw().Context()); err != nil {
+			return nil, lasting(err)
+		}
+		term.Gate(req.Raw())
+	}
 	if req.Raw().Header.Get("Authorization") != "" {
 		effect.maybe.Store(true)
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/term"
 )
 
 // Reason returns why the vault did not do what keyd asked.
@@ -13,7 +14,10 @@ func (e *Error) Reason() key.Reason {
 	var token *tokenError
 	var bad *badAnswer
 	var proxy *proxyRefusal
+	var late *term.LateError
 	switch {
+	case errors.As(e.err, &late):
+		return key.OtherReason // the vault was not asked
 	case errors.As(e.err, &proxy):
 		return key.ProxyRefused
 	case errors.As(e.err, &token):

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
+
+	"github.com/keyd-project/keyd/internal/term"
 )
 
 // watched wraps net/http's transport and notes when a request gets a connection. A request without a connection was
@@ -35,11 +37,12 @@ func (e *neverLeft) Error() string { return e.err.Error() }
 
 func (e *neverLeft) Unwrap() error { return e.err }
 
-// neverSent reports whether err happened before the first byte of a request could leave: during name resolution,
-// connecting or the TLS handshake, with a proxy or behind it. net/http repeats a request on a new connection only if
-// it has written nothing of it before.
+// neverSent reports whether err happened before a request could leave whole: during name resolution, connecting or the
+// TLS handshake, with a proxy or behind it, or because its deadline was over. net/http repeats a request on a new
+// connection only if it has written nothing of it before.
 func neverSent(err error) bool {
 	var (
+		late  *term.LateError
 		early *neverLeft
 		proxy *proxyRefusal
 		dns   *net.DNSError
@@ -47,7 +50,8 @@ func neverSent(err error) bool {
 		cert  *tls.CertificateVerificationError
 	)
 	switch {
-	case errors.As(err, &early), errors.As(err, &proxy), errors.As(err, &dns), errors.As(err, &cert):
+	case errors.As(err, &late), errors.As(err, &early), errors.As(err, &proxy), errors.As(err, &dns),
+		errors.As(err, &cert):
 		return true
 	case errors.As(err, &op):
 		return op.Op == "dial" || op.Op == "proxyconnect"

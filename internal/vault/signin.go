@@ -12,6 +12,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/term"
 )
 
 // taggedCredential marks errors of the sign-in, so that keyd does not take them for errors of the vault. All sign-ins
@@ -70,9 +71,10 @@ func (t signInTransport) Do(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// lasting stops the SDK from repeating a request that a proxy will always refuse.
+// lasting stops the SDK from repeating a request that a proxy will always refuse, or whose deadline is over.
 func lasting(err error) error {
-	if refusal := new(proxyRefusal); errors.As(err, &refusal) && refusal.fixed() {
+	refusal, late := new(proxyRefusal), new(term.LateError)
+	if errors.As(err, &refusal) && refusal.fixed() || errors.As(err, &late) {
 		return final{err}
 	}
 	return err

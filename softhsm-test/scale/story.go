@@ -183,8 +183,7 @@ func (s *story) prove(ctx context.Context) error {
 	if _, err := s.restarted(ctx, "keyd"); err != nil {
 		return err
 	}
-	const settled = 5 * time.Second // looks that follow the start
-	if err := s.pass(ctx, settled); err != nil {
+	if err := s.untilLooked(ctx); err != nil {
 		return err
 	}
 	before, err := s.ledger.all(ctx)
@@ -198,10 +197,28 @@ func (s *story) prove(ctx context.Context) error {
 	}
 	err = s.note(ctx, &s.proofs, before)
 	s.proofsDone = s.proofs.vault["unwrap"]
-	for _, op := range []string{"versions", "list", "rotationpolicy"} { // what a look asks
+	for _, op := range looking {
 		delete(s.proofs.vault, op)
 	}
 	return err
+}
+
+// looking are the calls to a vault that only a look makes, and no proof.
+var looking = []string{"versions", "list", "rotationpolicy"}
+
+// untilLooked waits until the looks that follow a start have ended. Proofs go on.
+func (s *story) untilLooked(ctx context.Context) error {
+	last, since := -1, time.Now()
+	return s.wait(ctx, "the looks after the start are over", func() bool {
+		looks := 0
+		for _, op := range looking {
+			looks += s.ledger.counted.vault[op]
+		}
+		if looks != last {
+			last, since = looks, time.Now()
+		}
+		return time.Since(since) > quietTime
+	})
 }
 
 // lookQuietly lets looks pass on a fast clock, which keyd and Azure share from now on. Deadlines go by that clock, too,

@@ -5,6 +5,7 @@
 // The file is a bbolt database with these buckets:
 //
 //	meta    "schema"              version of the records' form, 8 bytes big endian
+//	        "epoch"               the newest term in which something was written, as lead.go says
 //	records key name              a record
 //	audit   sequence number (8)   an audit entry; the number is big endian
 //	ledgers name                  a ledger; from the first SaveLedger on

@@ -1,39 +1,10 @@
 package bolt
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/keyd-project/keyd/internal/key"
 )
-
-// ErrClosed is returned by every call after Close.
-var ErrClosed = errors.New("the store is closed")
-
-// ConflictError says that somebody else changed a record since it was loaded. Nothing was written: load it again and
-// decide again.
-type ConflictError struct {
-	Key    string
-	Had    uint64 // the revision that the caller loaded
-	Stored uint64 // the revision in the store; 0: no record
-}
-
-func (e *ConflictError) Error() string {
-	return fmt.Sprintf("record of %s: changed meanwhile (loaded at revision %d, stored is %d)", e.Key, e.Had, e.Stored)
-}
-
-// Class is Retry.
-func (e *ConflictError) Class() key.Class { return key.Retry }
-
-// Changed is the key whose record changed.
-func (e *ConflictError) Changed() string { return e.Key }
-
-// isConflict reports whether the records in the store are the reason for refusing a write. The disk is not to blame.
-func isConflict(err error) bool {
-	var changed *ConflictError
-	var otherCase *key.CaseError
-	return errors.As(err, &changed) || errors.As(err, &otherCase)
-}
 
 // LockedError says that another process has the file open.
 type LockedError struct{ Path string }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/store/stored"
 	"go.etcd.io/bbolt"
 )
 
@@ -46,14 +47,15 @@ func (w *waiting) take() (next []*pending) {
 	return next
 }
 
-// write runs fn in a write transaction and commits it. Other writes may be in the same transaction.
+// write runs fn in a write transaction and commits it, if the epoch of ctx is in force. Other writes may share the
+// transaction.
 func (s *Store) write(ctx context.Context, fn func(*bbolt.Tx) error) error {
-	return s.writeAs(ctx, &pending{fn: fn})
+	return s.writeAs(ctx, &pending{fn: s.guarded(ctx, fn)})
 }
 
 // writeAlone is write in a transaction of its own.
 func (s *Store) writeAlone(ctx context.Context, fn func(*bbolt.Tx) error) error {
-	return s.writeAs(ctx, &pending{fn: fn, alone: true})
+	return s.writeAs(ctx, &pending{fn: s.guarded(ctx, fn), alone: true})
 }
 
 func (s *Store) writeAs(ctx context.Context, p *pending) error {
@@ -106,14 +108,14 @@ func (s *Store) transaction(fn func(*bbolt.Tx) error) error {
 		finished = true
 		return err
 	})
-	s.metrics.wrote(err, time.Since(begun))
+	s.metrics.Wrote(err, time.Since(begun))
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stuck = s.stuck || !finished
-	if !isConflict(err) {
+	if !stored.IsConflict(err) {
 		s.lastFail = err
 	}
-	s.metrics.entries.Set(float64(s.entries))
+	s.metrics.Entries(s.entries)
 	return s.rememberLocked(err)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/store/stored"
 )
 
 // gather saves all records at once, while a write is under way, and returns what each save said.
@@ -83,7 +84,7 @@ func TestAConflictInAGroupRefusesOnlyItsOwnWrite(t *testing.T) {
 	s, all, _ := saved(t, 5)
 	all[2].Revision = 99
 	for i, err := range gather(t, s, all) {
-		if isConflict(err) != (i == 2) || i != 2 && err != nil {
+		if stored.IsConflict(err) != (i == 2) || i != 2 && err != nil {
 			t.Errorf("save %d: %v", i, err)
 		}
 	}

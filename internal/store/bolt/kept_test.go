@@ -16,41 +16,33 @@ import (
 
 func TestARecordIsDecodedOncePerRevision(t *testing.T) {
 	s := openIn(t, stateDir(t))
-	first := save(t, s, load(t, s, "k"), "made")
-	load(t, s, "k")
-	kept := s.records.records["k"]
-	if kept.revision != first.Revision {
-		t.Fatalf("revision %d is kept, want %d", kept.revision, first.Revision)
-	}
+	save(t, s, load(t, s, "k"), "made")
+	first := stored.Record{Head: headOf(t, s, "k")}
 	// What the store keeps is marked, to see that the second load decodes nothing.
-	kept.record.Instance = "kept"
-	s.records.records["k"] = kept
+	marked := load(t, s, "k")
+	marked.Instance = "kept"
+	s.records.Put("k", first, marked)
 	if got := load(t, s, "k"); got.Instance != "kept" {
 		t.Error("the second load of a revision decoded it again")
 	}
 	save(t, s, load(t, s, "k"), "changed")
-	s.records.records["k"] = kept // as a slower reader of the earlier revision would
-	kept.record.Instance = "stale"
-	s.records.records["k"] = kept
+	marked.Instance = "stale"
+	s.records.Put("k", first, marked) // as a slower reader of the earlier revision would
 	if got := load(t, s, "k"); got.Instance == "stale" {
 		t.Error("a load returned what was kept of an earlier revision")
 	}
 }
 
-func TestTheStoreKeepsNoMoreDecodedRecordsThanItsBound(t *testing.T) {
-	s := openIn(t, stateDir(t))
-	for i := range 20 {
-		save(t, s, record.Record{Schema: s.format.version, Key: fmt.Sprintf("key-%02d", i)}, "made")
+func headOf(t *testing.T, s *Store, name string) (head stored.Head) {
+	t.Helper()
+	err := s.view(t.Context(), func(tx *bbolt.Tx) (err error) {
+		head, err = stored.ParseHead(name, tx.Bucket(bucketRecords).Get([]byte(name)))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	load(t, s, "key-00")
-	one := s.records.size
-	s.records.limit = 5 * one
-	for i := range 20 {
-		load(t, s, fmt.Sprintf("key-%02d", i))
-	}
-	if n := len(s.records.records); n != 5 || s.records.size != 5*one {
-		t.Errorf("the store keeps %d records of %d bytes, want 5 of %d", n, s.records.size, 5*one)
-	}
+	return head
 }
 
 func TestAPageOfTheAuditChainIsFullBeforeTheNextBegins(t *testing.T) {
@@ -86,8 +78,10 @@ func generated(schema int, name string, generations int) record.Record {
 		at := clock().AddDate(0, 3*n, 0)
 		rec.Generations = append(rec.Generations, record.Generation{
 			Number: n, ID: key.ID(fmt.Sprintf("%032x", n)), Spec: "RSA-2048", Reason: "the schedule",
-			Requester:   "schedule",
-			Fingerprint: key.Fingerprint("sha256:" + strings.Repeat("ab", 32)), Reserved: at, Pinned: at, Finished: at,
+			Requester: "schedule",
+			Fingerprint: key.Fingerprint(
+				"sha256:" + strings.Repeat("ab", 32),
+			), Reserved: at, Pinned: at, Finished: at,
 			Placements: []record.Placement{{
 				Seq: n, Vault: rec.Vaults[0].URL, VaultName: "weu", Attempt: key.ID(fmt.Sprintf("%032x", n)),
 				State: key.Proven, At: at, Version: fmt.Sprintf("%032x", n), Created: at, ImportedAt: at, ProvenAt: at,

@@ -63,9 +63,8 @@ func openAs(f format, dir string, now func() time.Time, reg prometheus.Registere
 	if err := s.migrate(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	s.metrics = newMetrics(reg)
-	s.metrics.healthy.Set(1)
-	s.metrics.entries.Set(float64(s.entries))
+	s.metrics = stored.NewMetrics(reg)
+	s.metrics.Opened(s.entries)
 	return s, nil
 }
 
@@ -93,7 +92,7 @@ func Check(dir string) error {
 // content: Verify does that. While a daemon has the file open, it returns a *LockedError.
 func OpenReadOnly(path string) (*Store, error) {
 	s := newStore(path, current())
-	s.readOnly, s.metrics = true, newMetrics(nil)
+	s.readOnly, s.metrics = true, stored.NewMetrics(nil)
 	db, err := s.openFile()
 	if err != nil {
 		return nil, err
@@ -279,21 +278,7 @@ func ensureFile(f format, path string) error {
 	if _, err := os.Lstat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	err := publish(path, func(temp string) error {
-		db, err := bbolt.Open(temp, 0o600, &bbolt.Options{Timeout: lockWait})
-		if err != nil {
-			return err
-		}
-		err = db.Update(func(tx *bbolt.Tx) error {
-			for _, name := range [][]byte{bucketMeta, bucketRecords, bucketAudit} {
-				if _, err := tx.CreateBucket(name); err != nil {
-					return err
-				}
-			}
-			return tx.Bucket(bucketMeta).Put(keySchema, stored.Number(uint64(f.version)))
-		})
-		return errors.Join(err, db.Close())
-	})
+	err := publish(path, func(temp string) error { return create(f, temp) })
 	if errors.Is(err, fs.ErrExist) {
 		return nil // another opener was first; the lock decides
 	}
@@ -301,6 +286,23 @@ func ensureFile(f format, path string) error {
 		return fmt.Errorf("create the state: %w", err)
 	}
 	return nil
+}
+
+// create makes an empty state in an empty file.
+func create(f format, path string) error {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait})
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{bucketMeta, bucketRecords, bucketAudit} {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		return tx.Bucket(bucketMeta).Put(keySchema, stored.Number(uint64(f.version)))
+	})
+	return errors.Join(err, db.Close())
 }
 
 // dropCache makes the kernel drop the file's clean pages: after a failed flush they may show what the disk does not

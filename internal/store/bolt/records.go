@@ -40,7 +40,13 @@ func (s *Store) LoadVault(ctx context.Context, url string) (record.Vault, error)
 
 // read reads the record of that name into rec. It leaves rec unchanged if there is none. It decodes only what is not
 // kept: it does not decode a body again whose revision and sum are those of the kept record. Verify and Save do.
-func read[R any](ctx context.Context, s *Store, kept *kept[R], name string, rec *R) (revision uint64, err error) {
+func read[R any](
+	ctx context.Context,
+	s *Store,
+	kept *stored.Kept[R],
+	name string,
+	rec *R,
+) (revision uint64, err error) {
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
 		value := tx.Bucket(bucketRecords).Get([]byte(name))
 		if value == nil {
@@ -51,7 +57,7 @@ func read[R any](ctx context.Context, s *Store, kept *kept[R], name string, rec 
 			return s.corrupt("%v", err)
 		}
 		revision = head.Revision
-		if known, ok := kept.get(name, head.Revision, head.Sum); ok {
+		if known, ok := kept.Get(name, head); ok {
 			*rec = known
 			return nil
 		}
@@ -62,7 +68,7 @@ func read[R any](ctx context.Context, s *Store, kept *kept[R], name string, rec 
 		if err := json.Unmarshal(r.Body, rec); err != nil {
 			return s.corrupt("the record of %q cannot be read: %v", name, err)
 		}
-		kept.put(name, r, *rec)
+		kept.Put(name, r, *rec)
 		return nil
 	})
 	return revision, err
@@ -83,8 +89,8 @@ func (s *Store) loaded(name, says string, schema int) error {
 // entries in the same transaction; at least one is needed. It returns rec at its new revision, which is the sequence
 // number of the last entry. If an entry has no key or time, Save sets the record's name and the present time.
 //
-// Errors: *ConflictError; *key.CaseError if another record has the new record's name in another case; *WriteError. If
-// a *WriteError has class Ambiguous, load again to see whether the change happened.
+// Errors: *stored.ConflictError; *stored.EpochError; *key.CaseError if another record has the new record's name in
+// another case; *WriteError. If a *WriteError has class Ambiguous, load again to see whether the change happened.
 func (s *Store) Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error) {
 	if !key.ValidName(rec.Key) {
 		return rec, fmt.Errorf("%q cannot be the name of a record", rec.Key)
@@ -140,7 +146,7 @@ func (s *Store) put(tx *bbolt.Tx, c change, entries []chain.Entry) (revision uin
 		return 0, s.corrupt("%v", err)
 	}
 	if had != c.revision {
-		return 0, &ConflictError{Key: c.name, Had: c.revision, Stored: had}
+		return 0, &stored.ConflictError{Key: c.name, Had: c.revision, Stored: had}
 	}
 	if had == 0 {
 		if err := s.refuseOtherCase(records, c.name); err != nil {

@@ -23,12 +23,12 @@ type Store struct {
 	format   format
 	now      func() time.Time
 	readOnly bool
-	metrics  *metrics
+	metrics  *stored.Metrics
 	commit   func(*bbolt.Tx) error // bbolt's Commit; tests put a failing disk here
 
-	records  *kept[record.Record]
-	vaults   *kept[record.Vault] // by URL
-	settings *kept[record.Settings]
+	records  *stored.Kept[record.Record]
+	vaults   *stored.Kept[record.Vault] // by URL
+	settings *stored.Kept[record.Settings]
 
 	waiting waiting
 	writing sync.Mutex // held over one whole transaction
@@ -42,15 +42,17 @@ type Store struct {
 	lastFail error
 	entries  uint64
 	names    map[string]string // of the records, by the name in lower case; nil: not read yet
+	term     stored.Lease      // that this process began last
+	leads    bool              // it was not released
+	statuses map[string][]byte
 }
 
 // newStore is a store whose file is not open yet.
 func newStore(path string, f format) *Store {
 	return &Store{
-		path: path, format: f, commit: (*bbolt.Tx).Commit,
-		records: newKept(
-			record.Record.Clone,
-		), vaults: newKept(record.Vault.Clone), settings: newKept(record.Settings.Clone),
+		path: path, format: f, commit: (*bbolt.Tx).Commit, statuses: map[string][]byte{},
+		records: stored.NewKept(record.Record.Clone), vaults: stored.NewKept(record.Vault.Clone),
+		settings: stored.NewKept(record.Settings.Clone),
 	}
 }
 
@@ -228,7 +230,7 @@ func (s *Store) handle() (*bbolt.DB, error) {
 	defer s.mu.Unlock()
 	switch {
 	case s.closed:
-		return nil, ErrClosed
+		return nil, stored.ErrClosed
 	case s.broken != nil:
 		return nil, s.broken
 	case !s.doubt:

@@ -20,6 +20,7 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/store/stored"
 	"github.com/keyd-project/keyd/internal/store/storetest"
 )
 
@@ -260,7 +261,11 @@ func TestDamageFoundWhileReopeningIsNamed(t *testing.T) {
 	rec := save(t, s, load(t, s, "k"), "first")
 	s.commit = func(tx *bbolt.Tx) error {
 		v := tx.Bucket(bucketRecords).Get([]byte("k"))
-		return errors.Join(tx.Bucket(bucketRecords).Put([]byte("k"), append(bytes.Clone(v), ' ')), tx.Commit(), errDisk)
+		return errors.Join(
+			tx.Bucket(bucketRecords).Put([]byte("k"), append(bytes.Clone(v), ' ')),
+			tx.Commit(),
+			errDisk,
+		)
 	}
 	if _, err := s.Save(t.Context(), rec, chain.Entry{Event: "second"}); err == nil {
 		t.Fatal("the failing commit succeeded")
@@ -283,7 +288,8 @@ func TestAPanicInAWriteIsNamedAndEndsTheStore(t *testing.T) {
 	rec := load(t, s, "k")
 	s.commit = func(*bbolt.Tx) error { panic("assertion failed") }
 	_, err := s.Save(t.Context(), rec, chain.Entry{Event: "first"})
-	if !isCorrupt(err) || !strings.Contains(err.Error(), "assertion failed") || !strings.Contains(err.Error(), s.path) {
+	if !isCorrupt(err) || !strings.Contains(err.Error(), "assertion failed") ||
+		!strings.Contains(err.Error(), s.path) {
 		t.Errorf("got %v, want a CorruptError that names the file", err)
 	}
 	if _, err := s.Load(t.Context(), "k"); !isCorrupt(err) {
@@ -296,8 +302,8 @@ func TestAClosedStoreReturnsErrClosed(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Load(t.Context(), "k"); !errors.Is(err, ErrClosed) {
-		t.Errorf("got %v, want ErrClosed", err)
+	if _, err := s.Load(t.Context(), "k"); !errors.Is(err, stored.ErrClosed) {
+		t.Errorf("got %v, want stored.ErrClosed", err)
 	}
 }
 
@@ -320,10 +326,10 @@ func TestMetricsCountOutcomes(t *testing.T) {
 	want := `# HELP keyd_audit_entries Entries in the audit chain.
 # TYPE keyd_audit_entries gauge
 keyd_audit_entries 2
-# HELP keyd_store_healthy 1 when the last write to the state file succeeded, 0 when it failed.
+# HELP keyd_store_healthy 1 when the last write to the store succeeded, 0 when it failed.
 # TYPE keyd_store_healthy gauge
 keyd_store_healthy 0
-# HELP keyd_store_writes_total Transactions on the state file by outcome: ` +
+# HELP keyd_store_writes_total Transactions on the store by outcome: ` +
 		`done, conflict (the record was changed meanwhile) or failed.
 # TYPE keyd_store_writes_total counter
 keyd_store_writes_total{outcome="conflict"} 1

@@ -10,6 +10,14 @@ import (
 	"github.com/keyd-project/keyd/internal/term"
 )
 
+// What every engine takes in one change, and in one blob. An engine may refuse more, before it sends anything.
+const (
+	MaxChange  = 1 << 20 // bytes of all records and entries together (1 MiB)
+	MaxRecords = 64
+	MaxEntries = 1000
+	MaxBlob    = 1 << 20 // bytes (1 MiB)
+)
+
 // Tip is the newest entry of a shared store's chain; zero for an empty one.
 type Tip struct {
 	Seq  uint64
@@ -29,6 +37,18 @@ type Changed struct {
 	Name  string
 	Was   Head   // must be stored; zero: no record of that name may be
 	Value []byte // Record.Encode
+}
+
+// Size is what counts for MaxChange.
+func (c Change) Size() int {
+	n := 0
+	for _, r := range c.Records {
+		n += len(r.Value)
+	}
+	for _, l := range c.Entries {
+		n += 2*len(l.Hash) + len(l.Body)
+	}
+	return n
 }
 
 // Blob is what a store keeps outside the chain.
@@ -55,6 +75,8 @@ var (
 	ErrRecord = errors.New("the record was changed meanwhile")
 	// ErrEpoch says that another term has begun.
 	ErrEpoch = errors.New("another daemon leads now")
+	// ErrSealed says that the store was moved elsewhere; the error that wraps it says where.
+	ErrSealed = errors.New("the store takes no changes any more")
 	// ErrHeld says that another host holds the lease.
 	ErrHeld = errors.New("another host holds the lease")
 )

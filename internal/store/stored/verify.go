@@ -18,6 +18,7 @@ type Verifier struct {
 	seq     uint64
 	prev    chain.Hash
 	covered map[string]coverage // by the record's name: what the chain says was saved last
+	records map[string]bool     // that were looked at
 }
 
 type coverage struct {
@@ -26,7 +27,9 @@ type coverage struct {
 }
 
 // NewVerifier begins a walk.
-func NewVerifier() *Verifier { return &Verifier{covered: map[string]coverage{}} }
+func NewVerifier() *Verifier {
+	return &Verifier{covered: map[string]coverage{}, records: map[string]bool{}}
+}
 
 func (v *Verifier) add(f chain.Finding) {
 	if len(v.report.Faults) < maxFindings {
@@ -57,9 +60,10 @@ func (v *Verifier) Entry(seq, value []byte) {
 	v.report.Head = c.Hash
 }
 
-// Record looks at one record.
+// Record looks at one record. After a later entry about it, it may be looked at again.
 func (v *Verifier) Record(name string, value []byte) {
-	v.report.Records++
+	v.records[name] = true
+	v.report.Records = len(v.records)
 	r, err := ParseRecord(name, value)
 	last, known := v.covered[name]
 	delete(v.covered, name)

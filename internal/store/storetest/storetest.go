@@ -35,6 +35,7 @@ type Backend interface {
 	Verify(ctx context.Context) (chain.Report, error)
 	LoadLedger(ctx context.Context, name string) ([]byte, error)
 	SaveLedger(ctx context.Context, name string, blob []byte) error
+	Leadership
 }
 
 // Opened is an empty backend.
@@ -65,6 +66,12 @@ func Run(t *testing.T, open func(t *testing.T) Opened) {
 		"a vault's stale revision conflicts":              vaultConflict,
 		"a vault and a key do not share a record":         vaultApart,
 		"the settings are kept with entries about others": settings,
+
+		"a write under an epoch needs it to be in force":     epochs,
+		"a write without an epoch is anybody's":              anybody,
+		"a term begins, is renewed and ends":                 terms,
+		"a new term follows the last one after a restart":    nextTerm,
+		"a status is kept, listed, removed and not in chain": statuses,
 
 		"a ledger is kept as it was saved last":    ledger,
 		"a ledger is unknown to chain and records": ledgerApart,
