@@ -34,7 +34,7 @@ same command again makes keyd go on. --disable consents to disable the old key's
 consumers are seen to work. keyd disables them one by one, when the evidence that the retire rule asks
 for says that nobody can need them. --stop ends a replacement where it is.
 With --status, or a KEY alone, it shows what is left.`,
-		Example: `  keyd replace sa-cmk-key --with sa-cmk-key-2 --vault contoso-clean --reason "the HSM's backup was stolen"
+		Example: `  keyd replace sa-cmk-key --with sa-cmk-key-2 --vault contoso-clean --reason "a backup was stolen"
   keyd replace --status
   keyd replace sa-cmk-key --disable --reason "all consumers work under the new key"`,
 		Args: args(cobra.MaximumNArgs(1)),
@@ -91,8 +91,11 @@ func (a *app) replaceKey(ctx context.Context, name string, r replacing) error {
 		if err := a.client().Replace(ctx, r.reason, o); err != nil {
 			return err
 		}
-		return a.say(outcome{Done: "replacement stopped", Key: name}, fmt.Sprintf("The replacement of %s is stopped. "+
-			"Consumers that were moved stay where they are: keyd consumers %[1]s", name))
+		return a.say(
+			outcome{Done: "replacement stopped", Key: name},
+			fmt.Sprintf("The replacement of %s is stopped. "+
+				"Consumers that were moved stay where they are: keyd consumers %[1]s", name),
+		)
 	}
 	all, err := a.client().Replacements(ctx, o)
 	if err != nil {
@@ -198,8 +201,14 @@ func writeReplacement(w io.Writer, s style, x status.Replacement) {
 		fmt.Fprintf(w, "%s consented to disable them at %s: %s\n", clean(c.By), date(c.At), clean(c.Reason))
 	}
 	if !x.Done.IsZero() {
-		fmt.Fprintf(w, "It is over since %s. Write the consumers under %s in the configuration, take %s out of it, then: "+
-			"keyd reload\n", date(x.Done), clean(x.With), clean(x.Key))
+		fmt.Fprintf(
+			w,
+			"It is over since %s. Write the consumers under %s in the configuration, take %s out of it, then: "+
+				"keyd reload\n",
+			date(x.Done),
+			clean(x.With),
+			clean(x.Key),
+		)
 	}
 }
 

@@ -24,10 +24,12 @@ func (w *world) Replacements(_ context.Context, o control.ReplaceOptions) ([]sta
 			{ID: "/s/ai", Name: "ai-1", Service: "AI services account", State: "by hand", From: "weu", To: "weu",
 				Why: "the configuration does not name it", Command: "az cognitiveservices account update --name ai-1"},
 		},
-		Versions: []status.ReplacedVersion{{Vault: "weu", Generation: 1, Version: "4f1d3b6c8a2e4d0f9b7c5a3e1d0f2b4c"}},
-		Steps:    []status.ReplaceStep{{Step: "the new key is active", Done: true},
+		Versions: []status.ReplacedVersion{
+			{Vault: "weu", Generation: 1, Version: "4f1d3b6c8a2e4d0f9b7c5a3e1d0f2b4c"},
+		},
+		Steps: []status.ReplaceStep{{Step: "the new key is active", Done: true},
 			{Step: "the consumers are set to it", Left: "stcmkdemo (to move)"}},
-		Notes:    []string{"AI services account ai-1 cannot leave vault weu"},
+		Notes: []string{"AI services account ai-1 cannot leave vault weu"},
 	}
 	if w.replaced {
 		x.Begun, x.By, x.Reason = time.Date(2026, 3, 1, 11, 0, 0, 0, time.UTC), "uid 0 (root)", "a stolen backup"

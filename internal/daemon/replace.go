@@ -79,9 +79,12 @@ func (d *Daemon) replacing(o control.ReplaceOptions) (p key.Policy, want rotate.
 			return p, want, nil
 		}
 	}
-	return p, want, &control.UsageError{Text: fmt.Sprintf("vault %s is not in the configuration. Write under vaults:\n\n"+
-		"  %s: {url: https://HOST}\n\nand under keys:, besides the old key:\n\n  %s: {spec: %s, vaults: [%s]}\n\nThen: "+
-		"keyd reload", o.Vault, o.Vault, o.With, p.Spec, o.Vault)}
+	return p, want, &control.UsageError{
+		Text: fmt.Sprintf("vault %s is not in the configuration. Write under vaults:\n\n"+
+			"  %s: {url: https://HOST}\n\nand under keys:, besides the old key:\n\n  %s: {spec: %s, vaults: [%s]}\n\n"+
+			"Then: "+
+			"keyd reload", o.Vault, o.Vault, o.With, p.Spec, o.Vault),
+	}
 }
 
 // Replace begins a replacement, goes on with it, has the old key disabled, or stops it. The loop does the rest.

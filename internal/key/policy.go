@@ -153,5 +153,6 @@ type Heir struct {
 
 // Has reports whether a name in a vault (URL) is that key.
 func (h *Heir) Has(name, url string) bool {
-	return h != nil && SameName(h.Key, name) && slices.ContainsFunc(h.Vaults, func(v Vault) bool { return v.URL == url })
+	return h != nil && SameName(h.Key, name) &&
+		slices.ContainsFunc(h.Vaults, func(v Vault) bool { return v.URL == url })
 }

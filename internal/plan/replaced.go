@@ -14,8 +14,8 @@ import (
 	"github.com/keyd-project/keyd/internal/words"
 )
 
-// ReplaceRule is the rule by which the versions of a replaced key are disabled: the evidence of its retire rule, whether
-// or not that disables anything itself. The digest of what keyd looks at is always in it.
+// ReplaceRule is the rule by which the versions of a replaced key are disabled: the evidence of its retire rule,
+// whether or not that disables anything itself. The digest of what keyd looks at is always in it.
 func ReplaceRule(p key.Policy) key.RetireRule {
 	rule := p.Retire
 	if rule.Watched != "" {
@@ -40,8 +40,11 @@ func replaced(in Input) (Step, bool) {
 		return Step{}, false
 	}
 	if !x.Done.IsZero() {
-		return Step{Kind: Idle, Why: fmt.Sprintf("%s has replaced the key, and its versions are disabled: take it out of "+
-			"the configuration when you like", x.With)}, true
+		return Step{
+			Kind: Idle,
+			Why: fmt.Sprintf("%s has replaced the key, and its versions are disabled: take it out of "+
+				"the configuration when you like", x.With),
+		}, true
 	}
 	if s, ok := openDisabling(in); ok {
 		return s, true
@@ -56,7 +59,11 @@ func replaced(in Input) (Step, bool) {
 	if waits.why != "" {
 		s = Step{Kind: Idle, Generation: r.Generation.Number, Vault: r.Vault, Version: r.Version, Until: waits.until,
 			AsksUsers: waits.look,
-			Why:       fmt.Sprintf("version %s of the replaced key is to be disabled, and waits: %s", r.Version, waits.why)}
+			Why: fmt.Sprintf(
+				"version %s of the replaced key is to be disabled, and waits: %s",
+				r.Version,
+				waits.why,
+			)}
 	}
 	return s, true
 }
@@ -195,18 +202,31 @@ func (in Input) worksThere(c record.ConsumerSeen) (LeavingState, string) {
 	logged, alone, at := in.worked(c)
 	switch {
 	case !at.IsZero():
-		return LeavingWorks, fmt.Sprintf("%s, and the audit log of vault %s that it wrapped or unwrapped with the key "+
-			"at %s", shows, v.Name, words.Moment(at))
+		return LeavingWorks, fmt.Sprintf(
+			"%s, and the audit log of vault %s that it wrapped or unwrapped with the key "+
+				"at %s",
+			shows,
+			v.Name,
+			words.Moment(at),
+		)
 	case logged && alone:
 		return LeavingMoved, fmt.Sprintf("%s; the audit log of vault %s shows no call of its own with the key yet",
 			shows, v.Name)
 	case c.Uses == "":
-		return LeavingMoved, fmt.Sprintf("%s; it does not show which version it uses, and only a call by an identity "+
-			"of its own in the audit log of vault %s could show that", shows, v.Name)
+		return LeavingMoved, fmt.Sprintf(
+			"%s; it does not show which version it uses, and only a call by an identity "+
+				"of its own in the audit log of vault %s could show that",
+			shows,
+			v.Name,
+		)
 	case logged:
 		return LeavingWorks, shows + "; the log shows nothing of it alone, because others share its identity"
 	}
-	return LeavingWorks, fmt.Sprintf("%s; keyd reads no audit log of vault %s, so nothing else shows it", shows, v.Name)
+	return LeavingWorks, fmt.Sprintf(
+		"%s; keyd reads no audit log of vault %s, so nothing else shows it",
+		shows,
+		v.Name,
+	)
 }
 
 // worked is when a consumer last made a call with the new key that succeeded, as the log of that vault has it, by an
@@ -238,8 +258,8 @@ func (in Input) worked(c record.ConsumerSeen) (logged, alone bool, last time.Tim
 	return true, true, last
 }
 
-// replacedForbids says what a consumer that is on the new key has against disabling a version of the old one: it must be
-// seen to work there, and have left for as long as its service may still need the old key.
+// replacedForbids says what a consumer that is on the new key has against disabling a version of the old one: it must
+// be seen to work there, and have left for as long as its service may still need the old key.
 func (u users) replacedForbids(c record.ConsumerSeen, s service.Service) (why string, until time.Time) {
 	if state, why := u.worksThere(c); state != LeavingWorks {
 		return fmt.Sprintf("is not seen to work under %s: %s", u.Record.Replacement.With, why), until
@@ -257,7 +277,8 @@ func (u users) replacedForbids(c record.ConsumerSeen, s service.Service) (why st
 	return u.leavesAt(c, s, left)
 }
 
-// ReplacedQuiet says what speaks against disabling the versions of a replaced key now, but for the consent; "": nothing.
+// ReplacedQuiet says what speaks against disabling the versions of a replaced key now, but for the consent; "":
+// nothing.
 func ReplacedQuiet(in Input) string {
 	if in.Seen == nil || in.Record.Replacement == nil {
 		return "keyd has not looked at the key yet"

@@ -120,7 +120,8 @@ func (in Input) target(c record.ConsumerSeen, s service.Service) (to key.Vault, 
 	switch asked, _ := p.Vault(x.Vault); {
 	case s.OneVault && !inOwn:
 		return to, fmt.Sprintf("an account of this service stays in its vault, and key %s is not in %s: add that "+
-			"vault to its vaults, then: keyd reload; or make a new account", p.Key, in.Record.VaultName(in.Policy, c.Vault))
+			"vault to its vaults, then: keyd reload; or make a new account", p.Key,
+			in.Record.VaultName(in.Policy, c.Vault))
 	case s.OneVault:
 		return own, ""
 	case x.Vault != "":
@@ -139,7 +140,12 @@ func (n *NewKey) Refusal(s service.Service, in key.Vault) string {
 	p := n.Policy
 	switch {
 	case !s.Takes(p.Spec):
-		return fmt.Sprintf("a resource of this service takes %s only, and key %s is %s", specs(s.Specs), p.Key, p.Spec)
+		return fmt.Sprintf(
+			"a resource of this service takes %s only, and key %s is %s",
+			specs(s.Specs),
+			p.Key,
+			p.Spec,
+		)
 	case s.KeyVault && in.Kind == key.ManagedHSM:
 		return "a resource of this service takes no key of a Managed HSM"
 	case s.NoExpiry && p.ExpiresAfter > 0:
@@ -227,8 +233,12 @@ func replacing(in Input) (Step, bool) {
 		}
 	}
 	if waits != "" {
-		return Step{Kind: Idle, Until: in.Now.Add(repointPoll), Why: "the consumers are to be set to " + x.With + "; " +
-			waits}, true
+		return Step{
+			Kind:  Idle,
+			Until: in.Now.Add(repointPoll),
+			Why: "the consumers are to be set to " + x.With + "; " +
+				waits,
+		}, true
 	}
 	return Step{Kind: Idle, Why: fmt.Sprintf("keyd has set to %s whom it can: keyd replace %s --status", x.With,
 		in.Policy.Key)}, true

@@ -60,8 +60,8 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		Hold, Reserve, Promote, ReserveSpare, DiscardSpare, Generate, Abandon, Pin, Import, Land, Alias, Void, Prove,
-		Finish, Disable, DisableDone, DisableAborted, DisableLate, Enable, EnableDone, EnableAborted, Repoint, RepointDone,
-		RepointFailed, ReplaceDone, EndConsent,
+		Finish, Disable, DisableDone, DisableAborted, DisableLate, Enable, EnableDone, EnableAborted, Repoint,
+		RepointDone, RepointFailed, ReplaceDone, EndConsent,
 		Sweep,
 		CreateKEK, KEKMade, KEKVoid, UseKEK, DisableKEK, KEKDisabled, KEKDisableAborted,
 	}

@@ -90,7 +90,13 @@ func replacing() []example {
 			both().replacedBy(active()).leaving(aiID, 2).lookedAgain(),
 			by("repointing", plan.Wait, "keyd moves consumer").again(time.Minute)},
 		{"It happened once the consumer shows the new key.",
-			monthIn(weu, there(pinned(aiID, 2), 1), on(storageID, 2)).replacedBy(active()).leaving(aiID, 2).lookedAgain(),
+			monthIn(
+				weu,
+				there(pinned(aiID, 2), 1),
+				on(storageID, 2),
+			).replacedBy(active()).
+				leaving(aiID, 2).
+				lookedAgain(),
 			by("repointing", plan.RepointDone, "shows the version").in(weu).user(aiID)},
 		{"If it still shows the old one after half an hour, it failed.",
 			both().replacedBy(active()).leaving(aiID, 2).wait(30 * time.Minute).lookedAgain(),
@@ -135,7 +141,8 @@ func replaced() []example {
 				c.Configured, c.Err = true, errForbidden
 			})), waits("is not seen to work").again(time.Hour)},
 		{"And one on a version of the new key that keyd did not place.",
-			gone().lookedNow().uses(but(there(on(storageID, 1), 7), func(c *record.ConsumerSeen) { c.Configured = true })),
+			gone().lookedNow().
+				uses(but(there(on(storageID, 1), 7), func(c *record.ConsumerSeen) { c.Configured = true })),
 			waits("which keyd did not place").again(time.Hour)},
 		{"Where the new vault has a log, it must show a call by the consumer.",
 			gone().heirLogged(""), waits("shows no call of its own").again(time.Hour)},
@@ -149,8 +156,17 @@ func replaced() []example {
 		{"What contradicts the record comes first.",
 			gone().foreign(weu), holds("contradiction", key.HoldForeign, "is not keyd's").in(weu)},
 		{"A refuted generation is not rolled back any more.",
-			monthIn(weu, there(on(storageID, 1), 1)).replacedBy(active()).movedAway(storageID).pinned().refuted(3, weu).
-				consentedToDisable().wait(2 * day).lookedAgain(), disable().of(1).in(weu)},
+			monthIn(
+				weu,
+				there(on(storageID, 1), 1),
+			).replacedBy(active()).
+				movedAway(storageID).
+				pinned().
+				refuted(3, weu).
+				consentedToDisable().
+				wait(2 * day).
+				lookedAgain(),
+			disable().of(1).in(weu)},
 		{"A version that was disabled for good is not proven, repaired or imported again.",
 			gone().retired(1).disabled(weu, 1).retired(2).disabled(weu, 2).over(),
 			by("replaced", plan.Idle, "has replaced the key")},

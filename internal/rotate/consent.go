@@ -58,12 +58,22 @@ func (r *Rotator) consentToRetire(ctx context.Context, g *gate, p key.Policy, ac
 		case rec.Hold != nil:
 			return nil, refuse("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason)
 		case rec.Replacement != nil:
-			return nil, refuse("key %s is being replaced by %s, and its retire rule rests: keyd replace %s --status", p.Key,
-				rec.Replacement.With, p.Key)
+			return nil, refuse(
+				"key %s is being replaced by %s, and its retire rule rests: keyd replace %s --status",
+				p.Key,
+				rec.Replacement.With,
+				p.Key,
+			)
 		case len(rec.Unlisted(p)) > 0:
 			left := rec.Unlisted(p)[0]
-			return nil, refuse("the replacement of key %s sets consumer %s to key %s: write its id under consumers of %s in "+
-				"the configuration, then: keyd reload", left.From, left.Consumer, p.Key, p.Key)
+			return nil, refuse(
+				"the replacement of key %s sets consumer %s to key %s: write its id under consumers of %s in "+
+					"the configuration, then: keyd reload",
+				left.From,
+				left.Consumer,
+				p.Key,
+				p.Key,
+			)
 		case plan.RetireDigest(p.Key, p.Retire, list) != digest:
 			return nil, refuse(
 				"key %s or its retire rule has changed since it was shown: look again with keyd retire %s",
@@ -72,7 +82,9 @@ func (r *Rotator) consentToRetire(ctx context.Context, g *gate, p key.Policy, ac
 			)
 		}
 		before, through, err := g.passKey(rec, key.Act{Kind: key.ActRetire, Reason: reason,
-			Arguments: map[string]string{"digest": digest}, Effects: fmt.Sprintf("keyd disables a version %s after it "+
+			Arguments: map[string]string{
+				"digest": digest,
+			}, Effects: fmt.Sprintf("keyd disables a version %s after it "+
 				"was superseded, now %s; keyd retire %s lists them", p.Retire.DisableAfter,
 				words.Count(len(list), "version"), p.Key)})
 		if !through {

@@ -57,8 +57,13 @@ func (r *Rotator) replaceAgain(g *gate, rec *record.Record, actor, reason string
 		return nil, refuse("key %s is being replaced by %s already, as %s asked: stop that first: keyd replace %s "+
 			"--stop --reason …", rec.Key, x.With, x.By, rec.Key)
 	case rec.Repointing == nil || rec.Repointing.Open():
-		return nil, refuse("key %s is being replaced by %s already, and no move of a consumer has failed: keyd replace "+
-			"%s --status", rec.Key, x.With, rec.Key)
+		return nil, refuse(
+			"key %s is being replaced by %s already, and no move of a consumer has failed: keyd replace "+
+				"%s --status",
+			rec.Key,
+			x.With,
+			rec.Key,
+		)
 	}
 	before, through, err := g.passKey(rec, key.Act{Kind: key.ActReplace, Reason: reason,
 		Arguments: map[string]string{"with": x.With},
@@ -87,8 +92,8 @@ func (r *Rotator) beginReplace(g *gate, p key.Policy, rec, heir *record.Record, 
 	}
 	before, through, err := g.passKey(rec, key.Act{Kind: key.ActReplace, Reason: reason,
 		Arguments: map[string]string{"with": v.in.NewKey.Policy.Key, "vault": want.Vault, "digest": want.Digest},
-		Effects: "keyd sets the consumers of the key to " + v.in.NewKey.Policy.Key + ", one after the other, also those " +
-			"that follow by themselves; it disables nothing before another consent"})
+		Effects: "keyd sets the consumers of the key to " + v.in.NewKey.Policy.Key + ", one after the other, also " +
+			"those that follow by themselves; it disables nothing before another consent"})
 	if !through {
 		return before, nil, err
 	}
@@ -152,13 +157,18 @@ func (v view) refusal(want Replacing) string {
 		}
 	}
 	if len(whys) > 0 {
-		return fmt.Sprintf("key %s cannot take the place of %s:\n%s", heir.Policy.Key, p.Key, strings.Join(whys, "\n"))
+		return fmt.Sprintf(
+			"key %s cannot take the place of %s:\n%s",
+			heir.Policy.Key,
+			p.Key,
+			strings.Join(whys, "\n"),
+		)
 	}
 	return ""
 }
 
-// notConfigured says what to write into the configuration so that a key can be replaced. stay are the vaults (URLs) that
-// some consumers cannot leave.
+// notConfigured says what to write into the configuration so that a key can be replaced. stay are the vaults (URLs)
+// that some consumers cannot leave.
 func notConfigured(p key.Policy, want Replacing, stay []string) string {
 	var names []string
 	if want.Vault != "" {
@@ -174,8 +184,12 @@ func notConfigured(p key.Policy, want Replacing, stay []string) string {
 	if p.ScheduleText != "" {
 		text += fmt.Sprintf("    schedule: %q\n", p.ScheduleText)
 	}
-	return text + fmt.Sprintf("\nLeave the consumers under %s until the replacement is over. Then: keyd reload; and once "+
-		"keyd status %s shows the key active, the same command again", p.Key, want.With)
+	return text + fmt.Sprintf(
+		"\nLeave the consumers under %s until the replacement is over. Then: keyd reload; and once "+
+			"keyd status %s shows the key active, the same command again",
+		p.Key,
+		want.With,
+	)
 }
 
 // staying are the vaults (URLs) that some consumers of a key cannot leave, by the last look.
@@ -212,7 +226,11 @@ func (r *Rotator) StopReplace(ctx context.Context, p key.Policy, actor, reason s
 		fields := map[string]string{"with": x.With, "reason": reason, "moved": spaced(moved)}
 		return []chain.Entry{{Event: chain.ReplaceStopped, Actor: actor, Fields: fields}},
 			[]chain.Entry{{Event: chain.Inherits, Actor: actor,
-				Fields: map[string]string{"from": p.Key, "consumers": spaced(moved), "why": "replacement stopped"}}}, nil
+				Fields: map[string]string{
+					"from":      p.Key,
+					"consumers": spaced(moved),
+					"why":       "replacement stopped",
+				}}}, nil
 	})
 }
 
@@ -232,12 +250,19 @@ func (r *Rotator) consentToDisable(ctx context.Context, g *gate, p key.Policy, a
 			return nil, refuse("%s", why)
 		}
 		if v.disableDigest() != digest {
-			return nil, refuse("the versions of key %s have changed since they were shown: look again with keyd replace "+
-				"%s --disable", p.Key, p.Key)
+			return nil, refuse(
+				"the versions of key %s have changed since they were shown: look again with keyd replace "+
+					"%s --disable",
+				p.Key,
+				p.Key,
+			)
 		}
 		before, through, err := g.passKey(rec, key.Act{Kind: key.ActReplace, Reason: reason,
-			Arguments: map[string]string{"disable": digest}, Effects: fmt.Sprintf("keyd disables every version of the "+
-				"key that it placed, %d in all, once the evidence says that nobody can need them: keyd replace %s --status",
+			Arguments: map[string]string{
+				"disable": digest,
+			}, Effects: fmt.Sprintf("keyd disables every version of the "+
+				"key that it placed, %d in all, once the evidence says that nobody can need them: keyd replace %s "+
+				"--status",
 				len(rec.Replaceable()), p.Key)})
 		if !through {
 			return before, err

@@ -38,8 +38,16 @@ func (e *estate) Look(context.Context, key.Policy) record.Usage {
 	e.last = record.Usage{At: e.w.now}
 	for _, id := range []string{firstAI, followerID} {
 		s := e.at[id]
-		c := record.ConsumerSeen{ID: id, Service: "resource", Configured: true, Vault: weu.URL, Key: s.key, Uses: s.version,
-			Follows: s.follows, Since: s.since}
+		c := record.ConsumerSeen{
+			ID:         id,
+			Service:    "resource",
+			Configured: true,
+			Vault:      weu.URL,
+			Key:        s.key,
+			Uses:       s.version,
+			Follows:    s.follows,
+			Since:      s.since,
+		}
 		if !s.follows {
 			c.Asked = s.version
 		}
@@ -291,7 +299,8 @@ func TestANewKeyThatIsNotConfiguredIsRefusedWithWhatToWrite(t *testing.T) {
 	w, p, _ := compromised(t)
 	w.users.Look(t.Context(), p)
 	_, err := w.rotator().Replacement(t.Context(), p, rotate.Replacing{With: "other"})
-	if reason, refused := rotate.IsRefused(err); !refused || !strings.Contains(reason, "  other:\n    spec: RSA-2048\n") {
+	if reason, refused := rotate.IsRefused(err); !refused ||
+		!strings.Contains(reason, "  other:\n    spec: RSA-2048\n") {
 		t.Errorf("%v", err)
 	}
 }

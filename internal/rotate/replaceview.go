@@ -27,8 +27,11 @@ func (r *Rotator) Replacement(ctx context.Context, p key.Policy, want Replacing)
 		return status.Replacement{}, err
 	}
 	if rec.Replacement == nil && want.With == "" {
-		return status.Replacement{}, refuse("key %s is not replaced by another one: keyd replace %s --with NEWKEY", p.Key,
-			p.Key)
+		return status.Replacement{}, refuse(
+			"key %s is not replaced by another one: keyd replace %s --with NEWKEY",
+			p.Key,
+			p.Key,
+		)
 	}
 	var v view
 	if rec.Replacement != nil {
@@ -112,8 +115,12 @@ func (v view) forbidsConsent() string {
 	case x == nil:
 		return fmt.Sprintf("key %s is not replaced by another one: keyd replace %s --with NEWKEY", p.Key, p.Key)
 	case x.Disabling():
-		return fmt.Sprintf("%s consented already, at %s: keyd replace %s --status", x.Consent.By, words.Moment(x.Consent.At),
-			p.Key)
+		return fmt.Sprintf(
+			"%s consented already, at %s: keyd replace %s --status",
+			x.Consent.By,
+			words.Moment(x.Consent.At),
+			p.Key,
+		)
 	case rec.Hold != nil:
 		return fmt.Sprintf("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason)
 	case rec.Repointing != nil:
@@ -129,7 +136,13 @@ func (v view) forbidsConsent() string {
 	}
 	for _, l := range v.in.Leaving() {
 		if l.State != plan.LeavingWorks {
-			return fmt.Sprintf("%s %s is not seen to work under %s: %s", l.Service, service.NameOf(l.ID), x.With, l.Why)
+			return fmt.Sprintf(
+				"%s %s is not seen to work under %s: %s",
+				l.Service,
+				service.NameOf(l.ID),
+				x.With,
+				l.Why,
+			)
 		}
 	}
 	return ""
@@ -187,14 +200,20 @@ func (v view) notes() (notes []string) {
 		stays := s.OneVault && l.Target.URL != "" && x.Vault != "" && l.Target.URL != x.Vault
 		switch {
 		case stays:
-			notes = append(notes, fmt.Sprintf("%s %s cannot leave vault %s, and goes to key %s there: that vault is not "+
-				"the clean one", l.Service, service.NameOf(l.ID), l.Target.Name, x.With))
+			notes = append(
+				notes,
+				fmt.Sprintf("%s %s cannot leave vault %s, and goes to key %s there: that vault is not "+
+					"the clean one", l.Service, service.NameOf(l.ID), l.Target.Name, x.With),
+			)
 		case l.State != plan.LeavingNext && l.State != plan.LeavingWorks:
 			notes = append(notes, fmt.Sprintf("keyd does not move %s %s: %s", l.Service, service.NameOf(l.ID), l.Why))
 		}
 	}
 	if _, same := v.in.Policy.Vault(x.Vault); same {
-		notes = append(notes, fmt.Sprintf("vault %s holds the old key, too: it is not a clean vault", v.vaultName(x.Vault)))
+		notes = append(
+			notes,
+			fmt.Sprintf("vault %s holds the old key, too: it is not a clean vault", v.vaultName(x.Vault)),
+		)
 	}
 	for _, u := range v.in.Seen.Usage.Unseen {
 		notes = append(notes, "the search for consumers did not see everything: "+u)

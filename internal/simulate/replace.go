@@ -105,13 +105,24 @@ func (w *World) judgeReplaced(v *vault, name string, x *version) {
 	k := w.managed(name)
 	switch c := k.replacing.consent; {
 	case c == nil:
-		w.violate("replaced: version %s of %s in %s is disabled, and no consent of an operator stands", x.ID, name, v.Name)
+		w.violate(
+			"replaced: version %s of %s in %s is disabled, and no consent of an operator stands",
+			x.ID,
+			name,
+			v.Name,
+		)
 	case !slices.Contains(c.listed, x.ID):
-		w.violate("replaced: version %s of %s in %s is disabled, and the consent does not list it", x.ID, name, v.Name)
+		w.violate(
+			"replaced: version %s of %s in %s is disabled, and the consent does not list it",
+			x.ID,
+			name,
+			v.Name,
+		)
 	}
 	for _, r := range w.resources {
-		if r.key == name && r.back.IsZero() && r.uses != "" && (named(k.home, r.id) || k.home.Discover) && w.now.After(
-			later(r.moved, r.born).Add(clocksAgree)) {
+		if r.key == name && r.back.IsZero() && r.uses != "" && (named(k.home, r.id) || k.home.Discover) &&
+			w.now.After(
+				later(r.moved, r.born).Add(clocksAgree)) {
 			w.violate("replaced: version %s of %s in %s is disabled, and %s uses the key", x.ID, name, v.Name, r.id)
 		}
 	}
