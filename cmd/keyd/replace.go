@@ -108,7 +108,7 @@ func (a *app) replaceKey(ctx context.Context, name string, r replacing) error {
 	if err := a.show(x, func(w io.Writer, s style) { writeReplacement(w, s, x) }); err != nil {
 		return err
 	}
-	question := ""
+	var question string
 	switch begun := !x.Begun.IsZero(); {
 	case r.with != "" && begun && x.Failed == "":
 		a.note("keyd goes on by itself.")

@@ -15,6 +15,12 @@ func (w *world) Replacements(_ context.Context, o control.ReplaceOptions) ([]sta
 		return nil, w.refusal
 	case o.Key == "" && !w.replaced:
 		return nil, nil
+	case o.Vault == "away":
+		return nil, &control.UsageError{
+			Text: "vault away is not in the configuration. Write under vaults:\n\n" +
+				"  away: {url: https://HOST}\n\nand under keys:, besides the old key:\n\n" +
+				"  sa-cmk-key-2: {spec: RSA-4096, vaults: [away]}\n\nThen: keyd reload",
+		}
 	case o.With == "unknown":
 		return nil, &control.RefusedError{Text: "key unknown is not in the configuration"}
 	}

@@ -107,9 +107,9 @@ func (r *Rotator) beginReplace(g *gate, p key.Policy, rec, heir *record.Record, 
 		ids = append(ids, c.ID)
 	}
 	heir.Inherit(p.Key, ids)
-	entries = append(before, chain.Entry{Event: chain.ReplaceBegun, Actor: actor, Fields: map[string]string{
-		"with": x.With, "vault": x.Vault, "reason": reason, "digest": want.Digest, "consumers": v.listed()}})
-	return entries, []chain.Entry{{Event: chain.Inherits, Actor: actor,
+	entries = []chain.Entry{{Event: chain.ReplaceBegun, Actor: actor, Fields: map[string]string{
+		"with": x.With, "vault": x.Vault, "reason": reason, "digest": want.Digest, "consumers": v.listed()}}}
+	return slices.Concat(before, entries), []chain.Entry{{Event: chain.Inherits, Actor: actor,
 		Fields: map[string]string{"from": p.Key, "consumers": spaced(ids)}}}, nil
 }
 
