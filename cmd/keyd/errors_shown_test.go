@@ -59,10 +59,16 @@ func notMet() map[string]string {
 			"that moment"
 		machine = "it takes a machine on which something else is wrong"
 		records = "a write of the daemon's own fails; its log, status and alerts show it"
+		hosts   = "it takes another host; a test of internal/daemon has two"
 	)
 	return map[string]string{
-		"find this program, to start the HSM side: …": machine,
-		"encode the request: …":                       "what the commands send can always be encoded",
+		"find this program, to start the HSM side: …":                                                         machine,
+		"host … leads, and only the leader does this: give the command there":                                 hosts,
+		"no host leads now, and only the leader does this: try again in a minute; keyd status says who leads": hosts,
+		"this host acts on another configuration than the one in force, and what it shows may not be what follows: " +
+			"bring the files here up to date, then: keyd reload; or give the command on another host": hosts,
+
+		"encode the request: …": "what the commands send can always be encoded",
 		"not finished: …: …": "the command says it in its own words: detached, " +
 			"not finished in time",
 
@@ -100,7 +106,6 @@ func notMet() map[string]string {
 			"set-timezone NAME, or set TZ to a name such as TZ=Europe/Berlin": machine,
 		"make the HSM socket: …": machine,
 
-		"record of …: changed meanwhile (loaded at revision …, stored is …)":   records,
 		"write …: …; nothing was changed: look at the disk's space and health": records,
 		"write …: …; whether it is on the disk is not known and is looked up before the next use: look at the " +
 			"disk's health": records,

@@ -308,7 +308,9 @@ func (w *world) Explain(_ context.Context, k string) (status.Explanation, error)
 	}}, w.has(k)
 }
 
-func (w *world) Check(_ context.Context, name string) (status.Checked, error) {
+func (w *world) Settings(context.Context) (status.Settings, error) { return status.Settings{}, nil }
+
+func (w *world) Check(_ context.Context, name string, _ func(status.Progress)) (status.Checked, error) {
 	if name == "" {
 		return status.Summed(w.checks), nil
 	}

@@ -209,6 +209,9 @@ func writeHeadline(w io.Writer, s style, snap status.Snapshot) {
 	}
 	fmt.Fprintf(w, "keyd %s, instance %s, up %s, %s\n",
 		clean(snap.Version), clean(snap.Instance), span(snap.At.Sub(snap.Started)), ready)
+	if snap.Hosts != nil {
+		fmt.Fprintln(w, clean(snap.Hosts.Words()))
+	}
 }
 
 func writeProblems(w io.Writer, s style, problems []status.Problem) {
@@ -249,7 +252,32 @@ func writeSides(w io.Writer, s style, snap status.Snapshot) {
 		}
 		t.add(cell{text: "vault"}, cell{text: v.Name}, state, cell{text: detail})
 	}
+	if snap.Hosts != nil {
+		for _, h := range snap.Hosts.Hosts {
+			t.add(hostRow(s, snap.Hosts, h)...)
+		}
+	}
 	t.write(w, "")
+}
+
+// hostRow shows a host, and what keeps it from leading.
+func hostRow(s style, all *status.Hosts, h status.Host) []cell {
+	state := cell{all.State(h), s.good}
+	detail := []string{"keyd " + h.Version}
+	switch state.text {
+	case status.HostUnable, status.HostSilent:
+		state.paint = s.warn
+	}
+	if !h.Alive {
+		detail = append(detail, "last heard of "+span(h.Age.Duration())+" ago")
+	}
+	for _, in := range all.Differences(h) {
+		detail = append(detail, "another "+string(in))
+	}
+	if h.Trouble != "" {
+		detail = append(detail, h.Trouble)
+	}
+	return []cell{{text: "host"}, {text: h.Name}, state, {text: strings.Join(detail, ", ")}}
 }
 
 // vaultCells are the state of a vault, and since when keyd knows it.

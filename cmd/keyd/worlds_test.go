@@ -25,6 +25,7 @@ const (
 func worlds() map[string]*world {
 	all := map[string]*world{
 		"empty":   {snap: empty()},
+		"hosts":   {snap: hosts()},
 		"healthy": {snap: healthy(), after: rotatedTo(3), checks: goodChecks(), steps: rotationSteps("sa-cmk-key")},
 		"troubled": {
 			snap:     troubled(),

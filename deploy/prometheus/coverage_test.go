@@ -11,8 +11,11 @@ import (
 // unwatched are the metrics that no alert watches, with the reason.
 func unwatched() map[string]string {
 	return map[string]string{
-		"keyd_build_info": "shows versions",
-		"keyd_proposals":  "the oldest is what can be late",
+		"keyd_build_info":                                   "shows versions",
+		"keyd_proposals":                                    "the oldest is what can be late",
+		"keyd_leader_epoch":                                 "shows who leads",
+		"keyd_leader_since_timestamp_seconds":               "a new leader is no trouble",
+		"keyd_leader_lease_timestamp_seconds":               "keyd_leaderless_since_timestamp_seconds shows it",
 		"keyd_config_last_reload_success_timestamp_seconds": "keyd_config_last_reload_successful shows a refused one",
 		"keyd_key_last_rotation_timestamp_seconds":          "the next one is what can be late",
 		"keyd_rotations_total":                              "one that failed is a hold",

@@ -61,7 +61,7 @@ var functions = template.FuncMap{
 	"inhibitions": trouble.Inhibitions,
 	"matchers":    matchers,
 	"equal": func(more []string) string {
-		return strings.Join(append([]string{"job", "instance"}, more...), ", ")
+		return strings.Join(append([]string{"job", "instance", "host"}, more...), ", ")
 	},
 }
 

@@ -26,6 +26,7 @@ var floors = map[string]int{
 	"internal/consumer":        3,
 	"internal/audit":           3,
 	"internal/health":          3,
+	"internal/leader":          3,
 	"internal/plan":            2,
 	"internal/hsm":             2,
 	"internal/vault":           2,

@@ -35,6 +35,10 @@ const (
 // far add up to.
 const FieldConfig = "config"
 
+// FieldPolicy is the field of DaemonStarted and ConfigReloaded that has the digest of the configuration that all hosts
+// of an instance are to act on, without what is each host's own. It is there where several hosts have one store.
+const FieldPolicy = "policy"
+
 // FieldAdopted is the field of Adopted in which an operator's consent stands, in JSON.
 const FieldAdopted = "adopted"
 
@@ -62,6 +66,8 @@ const (
 	Repointed        Event = "consumer repointed"
 	RepointVoid      Event = "repointing did not happen" // keyd tries again
 	RepointFailed    Event = "repointing failed"         // keyd does not
+	RepointMet       Event = "repointing not needed"     // keyd found nothing to move
+	RepointLapsed    Event = "repointing request lapsed" // keyd could not do it in time
 )
 
 // The events of a key that another one replaces. Those of its consumers and of the disabling of its versions are the
@@ -104,6 +110,7 @@ const (
 const (
 	DaemonStarted    Event = "daemon started"
 	DaemonStopped    Event = "daemon stopped"
+	LeaderChanged    Event = "leader changed" // the first entry of a term, where several hosts have one store
 	ConfigReloaded   Event = "configuration reloaded"
 	ConfigChanged    Event = "configuration changed" // about one key, one vault (by its URL) or keyd itself, by value
 	BackupTaken      Event = "backup taken"

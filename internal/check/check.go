@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +28,8 @@ type Parts struct {
 	// Key and Vault, a name and a URL, restrict the check to what concerns one key and its vaults, and one vault. If
 	// both are empty, the check tries everything.
 	Key, Vault string
+	// Tell is told how far the check is; nil: nobody is.
+	Tell func(status.Progress)
 
 	Self       uint32 // the daemon's own uid
 	ConfigPath string
@@ -138,15 +141,19 @@ func Run(ctx context.Context, p Parts) ([]status.Check, error) {
 		c.hsm(ctx)
 	}
 	c.identity(ctx)
-	for _, v := range p.Config.Vaults {
-		if c.tries(v.URL) {
-			c.vault(ctx, v)
-		}
+	vaults := slices.DeleteFunc(slices.Clone(p.Config.Vaults), func(v config.Vault) bool { return !c.tries(v.URL) })
+	step := p.begin("vaults", len(vaults))
+	for _, v := range vaults {
+		c.vault(ctx, v)
+		step.done()
 	}
-	for _, name := range p.Keys.Names() {
-		if c.everything() || name == p.Key {
-			c.key(ctx, name)
-		}
+	names := slices.DeleteFunc(slices.Clone(p.Keys.Names()), func(name string) bool {
+		return !c.everything() && name != p.Key
+	})
+	step = p.begin("keys", len(names))
+	for _, name := range names {
+		c.key(ctx, name)
+		step.done()
 	}
 	c.consumers(ctx)
 	if c.everything() || p.Key != "" {

@@ -106,6 +106,16 @@ func (g Guarded) Digest() string {
 	return "sha256:" + hex.EncodeToString(h.Sum(nil))
 }
 
+// Policy is g without what is each host's own: who may act there, by uid.
+func (g Guarded) Policy() Guarded {
+	policy := maps.Clone(g)
+	policy[""] = maps.Clone(g[""])
+	for _, own := range []string{"host", "control.operators", "control.group"} {
+		delete(policy[""], own)
+	}
+	return policy
+}
+
 // NeedsApproval reports whether a change of the settings needs a second operator.
 func (g Guarded) NeedsApproval() bool { return g[""]["approvals.acts"] != "" }
 

@@ -26,6 +26,7 @@ type round struct {
 	subscriptions []string // to search
 	at            time.Time
 
+	lacking  lacking
 	seen     memo[answer]
 	searched memo[searched]
 	scope    memo[scope]
@@ -73,8 +74,9 @@ func (r *round) ask(ctx context.Context, id string) answer {
 		if !understood {
 			return answer{err: errNotUnderstood}
 		}
+		ctx, births := withBirths(ctx)
 		sights, err := look(ctx, r.client, id)
-		return answer{sights, err}
+		return answer{births.give(sights), r.lacking.note(err)}
 	})
 }
 
@@ -95,7 +97,7 @@ func (r *round) search(ctx context.Context, v key.Vault) searched {
 		}
 		var err error
 		s.found, err = search(ctx, r.client, where.subscriptions, strings.TrimPrefix(v.URL, "https://"))
-		if err != nil {
+		if r.lacking.note(err) != nil {
 			s.unseen = append(s.unseen, err.Error())
 		}
 		return s
@@ -108,7 +110,7 @@ func (r *round) searchable(ctx context.Context) (s scope) {
 		return scope{unseen: []string{"azure.subscriptions names no subscription to search"}}
 	}
 	shown, err := visible(ctx, r.client)
-	if err != nil {
+	if r.lacking.note(err) != nil {
 		return scope{unseen: []string{err.Error()}}
 	}
 	for _, id := range r.subscriptions {

@@ -51,11 +51,13 @@ type Backend interface {
 	// Approve has a proposed act happen, and Withdraw ends the proposal. ActorOf(ctx) is who asks for it.
 	Approve(ctx context.Context, proposal key.ID, reason string) error
 	Withdraw(ctx context.Context, proposal key.ID, reason string) error
+	// Settings are the guarded settings in force.
+	Settings(ctx context.Context) (status.Settings, error)
 	Plan(ctx context.Context) ([]status.Planned, error)
 	// Explain returns what each rule of the plan says about one key.
 	Explain(ctx context.Context, keyName string) (status.Explanation, error)
-	// Check tries everything, or what concerns the key or the vault with this name.
-	Check(ctx context.Context, name string) (status.Checked, error)
+	// Check tries everything, or what concerns the key or the vault with this name. It tells how far it is.
+	Check(ctx context.Context, name string, tell func(status.Progress)) (status.Checked, error)
 	Reload(ctx context.Context, actor string) error
 	// Audit calls fn with each entry from number from on, oldest first; with a keyName, only entries about that key.
 	// It stops at fn's first error.

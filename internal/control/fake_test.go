@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -172,11 +173,22 @@ func (f *fake) Explain(_ context.Context, k string) (status.Explanation, error) 
 	return status.Explanation{Rules: []status.RuleAnswer{{Rule: "held", Asked: true}}, Next: next}, nil
 }
 
+func (f *fake) Settings(context.Context) (status.Settings, error) {
+	return status.Settings{NeedsApproval: true, InForce: map[string]map[string]string{"": {"control.group": "g"}}}, nil
+}
+
 func (f *fake) Plan(context.Context) ([]status.Planned, error) {
 	return []status.Planned{{Key: "a", Step: "idle"}}, nil
 }
 
-func (f *fake) Check(_ context.Context, name string) (status.Checked, error) {
+func (f *fake) Check(_ context.Context, name string, tell func(status.Progress)) (status.Checked, error) {
+	if name == "unknown" {
+		return status.Checked{}, &UsageError{Text: "there is no key and no vault unknown"}
+	}
+	tell(status.Progress{Done: 1, Of: 2, What: "keys"})
+	if name == "broken" {
+		return status.Checked{}, errors.New("the store is gone")
+	}
 	return status.Summed([]status.Check{{Area: "hsm", Subject: name, Result: status.CheckOK}}), nil
 }
 

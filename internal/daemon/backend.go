@@ -148,6 +148,9 @@ func (d *Daemon) Adopt(ctx context.Context, actor, name, reason, token string) e
 	if err != nil {
 		return err
 	}
+	if err := d.agreed(); err != nil {
+		return err
+	}
 	return d.poked(p.Key, d.rotator.Adopt(priority.With(asked(ctx), priority.Operator), p, actor, reason, token))
 }
 
@@ -158,6 +161,9 @@ func (d *Daemon) poked(name string, err error) error {
 
 // Plan returns the next step of every key, based on the last observation.
 func (d *Daemon) Plan(ctx context.Context) ([]status.Planned, error) {
+	if _, err := d.under(ctx); err != nil {
+		return nil, err
+	}
 	var out []status.Planned
 	for _, name := range d.loop.Names() {
 		p, ok := d.loop.Policy(name)
@@ -184,6 +190,9 @@ func (d *Daemon) Plan(ctx context.Context) ([]status.Planned, error) {
 // Explain returns what each rule says about one key, based on the last observation.
 func (d *Daemon) Explain(ctx context.Context, name string) (status.Explanation, error) {
 	p, err := d.policy(name)
+	if err == nil {
+		_, err = d.under(ctx)
+	}
 	if err != nil {
 		return status.Explanation{}, err
 	}
@@ -267,6 +276,10 @@ func (d *Daemon) AuditKey(ctx context.Context) (control.AuditKey, error) {
 
 // Checkpoint has the chain's head signed now.
 func (d *Daemon) Checkpoint(ctx context.Context, actor string) (key.Checkpoint, error) {
+	ctx, err := d.under(ctx)
+	if err != nil {
+		return key.Checkpoint{}, err
+	}
 	return d.keeper.Checkpoint(priority.With(ctx, priority.Operator), actor)
 }
 

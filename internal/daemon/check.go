@@ -13,16 +13,16 @@ import (
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
-// Check tries everything that keyd needs once, or only what concerns the key or the vault with this name. It changes
-// nothing.
-func (d *Daemon) Check(ctx context.Context, name string) (status.Checked, error) {
+// Check tries everything that keyd needs once, or only what concerns the key or the vault with this name. It tells how
+// far it is, and changes nothing.
+func (d *Daemon) Check(ctx context.Context, name string, tell func(status.Progress)) (status.Checked, error) {
 	only, vault, err := d.checkScope(name)
 	if err != nil {
 		return status.Checked{}, err
 	}
 	ctx = priority.With(ctx, priority.Operator)
 	checks, err := check.Run(ctx, check.Parts{
-		Key: only, Vault: vault,
+		Key: only, Vault: vault, Tell: tell,
 		Self: d.approvals().Self, ConfigPath: d.opts.ConfigPath,
 		Config: d.config(), Start: CheckStart, Store: d.store, Keys: d.loop,
 		Observer: d.observer,

@@ -13,7 +13,7 @@ import (
 func (d *Daemon) makeConsumers() {
 	policies := d.watched
 	d.budget = consumer.NewBudget(consumer.CallsPerSecond, consumer.CallsAtOnce)
-	d.consumersSeen = consumer.NewMetrics(d.reg)
+	d.consumersSeen = consumer.NewMetrics(d.led)
 	d.logs = consumer.NewEvidence(consumer.EvidenceConfig{
 		Client: d.logReader, Ledgers: d.store, Keys: policies, Clock: time.Now, Logger: d.log,
 	})

@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -26,9 +27,11 @@ import (
 	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/leader"
 	"github.com/keyd-project/keyd/internal/login"
 	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/term"
 	"github.com/keyd-project/keyd/internal/vault"
 	"github.com/keyd-project/keyd/internal/web"
 )
@@ -43,6 +46,8 @@ type Options struct {
 	// configuration names keyd-hsm's socket.
 	HSMCommand []string
 	Reload     <-chan struct{} // each value asks for a reload, as SIGHUP does
+
+	host string // this host's name; "": the system's
 }
 
 // Daemon is one running keyd.
@@ -51,7 +56,16 @@ type Daemon struct {
 	log     *slog.Logger
 	started time.Time
 	reg     *prometheus.Registry
+	led     *prometheus.Registry // what only the leader exports
 	metrics *metrics
+
+	host    string // this host's name
+	alone   bool   // no other host has the store
+	elector *leader.Elector
+	ledAnew chan struct{} // has room for one word that something changed about who leads
+	hosts   hosts
+	boot    func() time.Duration // term.Boottime, or a test's
+	proving sync.Mutex           // held while health runs
 
 	store    Store
 	hsm      *hsm.Client
@@ -72,6 +86,8 @@ type Daemon struct {
 	web        *web.Server
 	// changed has room for one word that something changed that a status line may show.
 	changed chan struct{}
+	// news has room for the same word, for what the other hosts show.
+	news chan struct{}
 	// hsmAgain has room for one word that the HSM side is to be looked at again.
 	hsmAgain chan struct{}
 
@@ -89,8 +105,7 @@ type Daemon struct {
 	logs          *consumer.Evidence
 	hsmSeen       hsmState
 	rights        *hsm.Rights               // by the daemon's own reading of the configuration
-	readyAt       atomic.Pointer[time.Time] // nil: keyd has not looked at every vault yet
-	looked        chan struct{}             // closed when it has
+	readyAt       atomic.Pointer[time.Time] // nil: keyd has not looked at every vault yet, and follows nobody
 	refused       error                     // by the last reload; nil if it succeeded
 }
 
@@ -110,8 +125,12 @@ func Run(ctx context.Context, o Options) error {
 	return errors.Join(d.run(ctx), d.store.Close())
 }
 
-// build makes every room. Nothing runs yet, and nothing is sent.
+// build makes every room, on the store of the configuration. Nothing runs yet, and nothing is sent.
 func build(o Options, file *config.Config) (*Daemon, error) {
+	return buildOn(o, file, func(reg prometheus.Registerer) (Store, error) { return openStore(file.StateDir, reg) })
+}
+
+func buildOn(o Options, file *config.Config, open func(prometheus.Registerer) (Store, error)) (*Daemon, error) {
 	d := &Daemon{
 		opts:      o,
 		log:       o.Logger,
@@ -120,21 +139,27 @@ func build(o Options, file *config.Config) (*Daemon, error) {
 		histories: health.NewHistories(),
 		standings: newStandings(),
 		changed:   make(chan struct{}, 1),
+		news:      make(chan struct{}, 1),
 		hsmAgain:  make(chan struct{}, 1),
+		host:      cmp.Or(o.host, hostName()),
+		ledAnew:   make(chan struct{}, 1),
+		boot:      term.Boottime,
 	}
 	var err error
 	if d.rights, err = rightsOf(file); err != nil {
 		return nil, err
 	}
-	d.reg = prometheus.NewRegistry()
+	d.reg, d.led = prometheus.NewRegistry(), prometheus.NewRegistry()
 	d.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	d.metrics = newMetrics(d.reg, o.Version)
-	d.usersShown = newUsersMetrics(d.reg, d.started, d.vaultNames)
+	d.metrics = newMetrics(d.reg, d.led, o.Version)
+	d.usersShown = newUsersMetrics(d.led, d.started, d.vaultNames)
 	d.vaultSeen = vault.NewMetrics(d.reg)
 	d.limits = vault.NewLimits()
-	if d.store, err = openStore(file.StateDir, d.reg); err != nil {
+	if d.store, err = open(d.reg); err != nil {
 		return nil, forAPerson(file, "state_dir", err)
 	}
+	d.makeElector()
+	newHostMetrics(d.reg, d.led, d)
 	if err := d.begin(file); err != nil {
 		return nil, errors.Join(err, d.store.Close())
 	}
@@ -143,24 +168,25 @@ func build(o Options, file *config.Config) (*Daemon, error) {
 	d.makeHSM(cfg)
 	d.keeper = audit.NewKeeper(audit.Config{
 		Instance: cfg.Instance, Chain: d.store, Signer: d.hsm, Clock: time.Now, Logger: d.log,
-		Metrics: audit.NewMetrics(d.reg), Accepted: d.breakAccepted,
+		Metrics: audit.NewMetrics(d.led), Accepted: d.breakAccepted,
 	})
 	d.observer = observe.New(observe.Config{
 		Instance: cfg.Instance, HSM: basedHSM{d.pinnedHSM(), audit.NewBase(d.store, d.hsm, time.Now)}, Records: d.store,
 		Vaults: d.observeVault, Consumers: d.consumers, Clock: time.Now,
-		Metrics: observe.NewMetrics(d.reg), Slow: cfg.Health.Look,
+		Metrics: observe.NewMetrics(d.led), Slow: cfg.Health.Look,
 	})
 	d.rotator = rotate.New(rotate.Config{
 		Instance: cfg.Instance, Generator: "keyd " + o.Version, HSM: d.pinnedHSM(), Store: d.store,
 		Observer: d.observer,
 		Vaults:   d.rotateVault, Clock: time.Now, Random: rand.Reader, Look: cfg.Health.Look,
-		Emit: d.happened, Logger: d.log, Metrics: rotate.NewMetrics(d.reg),
+		Emit: d.happened, Logger: d.log, Metrics: rotate.NewMetrics(d.led),
 		Mark: d.keeper.Mark, Attest: d.attest, Seal: d.seal, Approvals: d.approvals, Settings: d.store,
 		Repoint: d.moveConsumer, Policy: func(name string) (key.Policy, bool) { return d.loop.Policy(name) },
 	})
+	if !d.alone {
+		d.rotator.Prove = d.elector.Prove
+	}
 	d.loop = rotate.NewLoop(d.rotator, max(2, cfg.HSM.Sessions))
-	d.looked = make(chan struct{})
-	d.loop.WhenLooked(d.nowReady)
 	d.health = health.New(d.healthConfig(cfg))
 	policies, err := d.policies(context.Background(), cfg)
 	if err != nil {
@@ -170,6 +196,7 @@ func build(o Options, file *config.Config) (*Daemon, error) {
 	warnOfTestRoot(cfg, d.log)
 	d.loop.SetVaults(cfg.VaultPolicies())
 	d.loop.SetPolicies(policies)
+	d.reg.MustRegister(whileInCharge{d.led, d.inCharge})
 	return d, nil
 }
 
@@ -208,24 +235,23 @@ func (d *Daemon) run(ctx context.Context) error {
 		}
 	}()
 	defer func() { stopHSM(); <-hsmDone; d.hsm.Close() }()
-	defer d.keepEvidence(ctx)()
 
 	if d.opts.Once {
 		g.Go(func() error { d.watchHSM(ctx); return nil })
-		err := d.loop.RunOnce(ctx)
-		_ = d.keeper.CatchUp(ctx) // CatchUp logged it, and the next run tries again
-		return err
+		return d.elector.Run(ctx, d.leadOnce)
 	}
 	if err := d.listen(ctx, g); err != nil {
 		return err
 	}
-	g.Go(func() error { d.loop.Run(ctx); return nil })
+	g.Go(func() error { return d.elector.Run(ctx, d.lead) })
 	g.Go(func() error { d.watchHSM(ctx); return nil })
-	g.Go(func() error { d.keeper.Run(ctx); return nil })
-	g.Go(func() error { return d.probe(ctx) })
-	g.Go(func() error { d.consumers.Run(ctx); return nil })
 	g.Go(func() error { d.notify(ctx); return nil })
-	g.Go(func() error { d.keepMetrics(ctx); return nil })
+	g.Go(func() error { d.watchLeader(ctx); return nil })
+	if !d.alone {
+		g.Go(func() error { d.watchHosts(ctx); return nil })
+		g.Go(func() error { d.probeVaults(ctx); return nil })
+		g.Go(func() error { d.keepProving(ctx); return nil })
+	}
 	g.Go(func() error { d.reloadOnSignal(ctx); return nil })
 	g.Go(func() error { d.watchCredential(ctx); return nil })
 	err := g.Wait()
@@ -238,6 +264,9 @@ func (d *Daemon) run(ctx context.Context) error {
 
 func (d *Daemon) recordStop(err error) {
 	fields := map[string]string{}
+	if !d.alone {
+		fields["host"] = d.host
+	}
 	if err != nil {
 		fields["error"] = err.Error()
 	}
@@ -285,25 +314,17 @@ func (d *Daemon) admit(auth control.Authoriser) {
 	}
 }
 
-// nowReady tells everybody that keyd has looked at every vault. The loop calls it before it looks at quiet keys.
-func (d *Daemon) nowReady() {
+// nowReady tells everybody that keyd can work, and why: the first time that it can. The loop calls it before it looks
+// at quiet keys.
+func (d *Daemon) nowReady(why string) {
 	now := time.Now()
-	d.readyAt.Store(&now)
+	if !d.readyAt.CompareAndSwap(nil, &now) {
+		return
+	}
 	d.metrics.ready.Set(1)
-	d.log.Info("ready: keyd has looked at every vault")
+	d.log.Info("ready: " + why)
 	_, _ = sd.SdNotify(false, sd.SdNotifyReady)
 	d.touch()
-	close(d.looked)
-}
-
-// probe proves versions once keyd has looked at every vault.
-func (d *Daemon) probe(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-	case <-d.looked:
-		d.health.Run(ctx)
-	}
-	return nil
 }
 
 func (d *Daemon) config() *config.Config {
@@ -312,8 +333,8 @@ func (d *Daemon) config() *config.Config {
 	return d.cfg
 }
 
-// Ready reports whether keyd has looked at every vault once, and so can work. Trouble with a key or a vault does not
-// make it unready.
+// Ready reports whether keyd has looked at every vault once, or follows a leader, and so can work. Trouble with a key
+// or a vault does not make it unready.
 func (d *Daemon) Ready() (ok bool, why string) {
 	if d.readyAt.Load() == nil {
 		return false, "the first look at every vault is not completed"
@@ -323,7 +344,7 @@ func (d *Daemon) Ready() (ok bool, why string) {
 
 // Stuck names the loop that has stopped turning; "" if none has.
 func (d *Daemon) Stuck() string {
-	if name := d.loop.Stuck(time.Now()); name != "" {
+	if name := d.loop.Stuck(time.Now()); name != "" && d.leads() {
 		return "the loop is stuck at key " + name
 	}
 	return ""

@@ -14,7 +14,7 @@ func (d *Daemon) evidence(s status.Snapshot, looks map[string]*trouble.Look) tro
 	unapproved := len(d.unapproved.changes)
 	d.mu.RUnlock()
 	e := trouble.Evidence{
-		StoreErr: d.store.Healthy(), ReloadErr: refused, Checkpoint: d.keeper.Last(),
+		StoreErr: d.store.Healthy(), HeadMissing: headMissing(d.store), ReloadErr: refused, Checkpoint: d.keeper.Last(),
 		AuditBroken: d.keeper.Broken(), HSMLosses: d.hsm.Lost(),
 		Credential: d.credential().Reread(), Newest: pace.Newest, Older: pace.Older,
 		Requests: map[string]trouble.Requests{}, Looks: looks, Config: rights.Digest(),

@@ -26,6 +26,14 @@ func configChanged(actor string, was, is config.Guarded) (entries []chain.Entry)
 func (d *Daemon) recordStart(ctx context.Context) error {
 	started := chain.Entry{Event: chain.DaemonStarted, Actor: "keyd",
 		Fields: map[string]string{"version": d.opts.Version, "instance": d.cfg.Instance}}
+	if !d.alone {
+		if err := d.readPolicy(ctx); err != nil {
+			return errors.Join(err, d.store.Append(ctx, started))
+		}
+		if !d.putsIntoForce(started) {
+			return d.store.Append(ctx, started)
+		}
+	}
 	is := d.cfg.Guarded()
 	last, changes, err := changedSince(ctx, d.store, is)
 	if err != nil {
@@ -46,6 +54,44 @@ func (d *Daemon) recordStart(ctx context.Context) error {
 	return err
 }
 
+// putsIntoForce completes the entry of the start of one host of several, and reports whether the start puts this host's
+// configuration into force. It does so only while none is; from then on keyd reload does, on any host.
+func (d *Daemon) putsIntoForce(started chain.Entry) bool {
+	here, inForce := d.policyHere(), d.hosts.policyInForce()
+	started.Fields["host"] = d.host
+	switch inForce {
+	case "":
+		started.Fields[chain.FieldPolicy] = here
+		d.hosts.nowInForce(here)
+		return true
+	case here:
+		return false
+	}
+	started.Fields["other_policy"] = here
+	d.log.Warn(
+		"this host's configuration is another than the one in force, and this host leads only if no other can; " +
+			"bring the files on all hosts up to date, then: keyd reload, on each",
+	)
+	return false
+}
+
+// readPolicy reads which configuration is in force for all hosts.
+func (d *Daemon) readPolicy(ctx context.Context) error {
+	if d.alone {
+		return nil
+	}
+	policy, err := lastOf(ctx, d.store, chain.FieldPolicy)
+	d.hosts.nowInForce(policy)
+	return err
+}
+
+// nowInForce notes which configuration is in force for all hosts.
+func (h *hosts) nowInForce(policy string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.policy = policy
+}
+
 // changedSince compares the settings with those that the chain records, whose digest is last.
 func changedSince(ctx context.Context, s Store, is config.Guarded) (last string, changes []chain.Entry, err error) {
 	last, err = lastConfig(ctx, s)
@@ -59,18 +105,23 @@ func changedSince(ctx context.Context, s Store, is config.Guarded) (last string,
 	return last, configChanged("keyd", was, is), nil
 }
 
-// lookedBack is how many entries lastConfig reads first. Nearly always the last start or reload is among them.
+// lookedBack is how many entries lastOf reads first. Nearly always the last start or reload is among them.
 const lookedBack = 1000
 
 // lastConfig is the digest that the last start or reload recorded; "" if none did.
 func lastConfig(ctx context.Context, s Store) (string, error) {
+	return lastOf(ctx, s, chain.FieldConfig)
+}
+
+// lastOf is what the last start or reload recorded in this field that recorded it at all.
+func lastOf(ctx context.Context, s Store, field string) (string, error) {
 	for n := lookedBack; ; n *= 10 {
 		entries, err := s.Recent(ctx, n)
 		if err != nil {
 			return "", fmt.Errorf("read which configuration keyd last acted on: %w", err)
 		}
 		for i := len(entries) - 1; i >= 0; i-- {
-			if digest := entries[i].Fields[chain.FieldConfig]; digest != "" && acts(entries[i].Event) {
+			if digest := entries[i].Fields[field]; digest != "" && acts(entries[i].Event) {
 				return digest, nil
 			}
 		}

@@ -22,12 +22,14 @@ type metrics struct {
 	oldest     prometheus.Gauge
 }
 
-func newMetrics(reg prometheus.Registerer, version string) *metrics {
-	gauge := func(name, help string) prometheus.Gauge {
+// newMetrics makes them; led are those that only the leader exports.
+func newMetrics(reg, led prometheus.Registerer, version string) *metrics {
+	gaugeIn := func(reg prometheus.Registerer, name, help string) prometheus.Gauge {
 		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "keyd", Name: name, Help: help})
 		reg.MustRegister(g)
 		return g
 	}
+	gauge := func(name, help string) prometheus.Gauge { return gaugeIn(reg, name, help) }
 	build := prometheus.NewGaugeVec(
 		prometheus.GaugeOpts{
 			Namespace: "keyd",
@@ -39,7 +41,7 @@ func newMetrics(reg prometheus.Registerer, version string) *metrics {
 	reg.MustRegister(build)
 	build.WithLabelValues(version, runtime.Version()).Set(1)
 	m := &metrics{
-		ready: gauge("ready", "1 once keyd has looked at every vault."),
+		ready: gauge("ready", "1 once keyd has looked at every vault, or follows a leader."),
 		reloadOK: gauge(
 			"config_last_reload_successful",
 			"Whether the last reload of the configuration succeeded (1); the start counts as one.",
@@ -53,8 +55,9 @@ func newMetrics(reg prometheus.Registerer, version string) *metrics {
 			"1 while the HSM side acts on another configuration than the daemon, or cannot use the one on the disk.",
 		),
 	}
-	m.proposals = gauge("proposals", "Acts that wait for a second operator.")
-	m.oldest = gauge(
+	m.proposals = gaugeIn(led, "proposals", "Acts that wait for a second operator.")
+	m.oldest = gaugeIn(
+		led,
 		"proposal_oldest_timestamp_seconds",
 		"When the oldest act that waits for a second operator was proposed, or since when settings of the "+
 			"configuration are not in force because they need one; 0 for none.",

@@ -66,10 +66,14 @@ func (d *Daemon) happened(e status.Event) {
 	d.touch()
 }
 
-// touch says that something changed that a status line may show.
+// touch says that something changed that a status line, or another host, may show.
 func (d *Daemon) touch() {
 	select {
 	case d.changed <- struct{}{}:
+	default:
+	}
+	select {
+	case d.news <- struct{}{}:
 	default:
 	}
 }

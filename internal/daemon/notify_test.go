@@ -62,7 +62,7 @@ func TestKeydAsksSystemdForMoreTimeOncePerTurnUntilReady(t *testing.T) {
 	if turn := systemd.until("WATCHDOG=1"); !slices.Equal(turn, []string{"EXTEND_TIMEOUT_USEC=60000000"}) {
 		t.Errorf("between two pings before the first look: %q, want one more minute", turn)
 	}
-	d.nowReady()
+	d.nowReady("test")
 	systemd.until("READY=1")
 	systemd.until("WATCHDOG=1") // of a turn that had begun before
 	for range 3 {
@@ -138,7 +138,7 @@ func TestAStatusLineThatIsDearIsMadeSeldomHoweverMuchChanges(t *testing.T) {
 func TestWithoutSystemdNoStatusLineIsMade(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	d, _ := newDaemon(t)
-	d.nowReady()
+	d.nowReady("test")
 	store := &counted{d.store, map[string]int{}}
 	d.store = store
 	ctx, cancel := context.WithCancel(t.Context())

@@ -25,6 +25,9 @@ func (d *Daemon) Acknowledge(ctx context.Context, actor, name, reason string) er
 // it: keyd's own regular proofs are not in it.
 func (d *Daemon) Prove(ctx context.Context, actor, name string) ([]status.Proof, error) {
 	p, err := d.policy(name)
+	if err == nil {
+		ctx, err = d.under(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}

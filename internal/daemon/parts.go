@@ -141,7 +141,7 @@ func (d *Daemon) healthConfig(cfg *config.Config) health.Config {
 	return health.Config{
 		HSM: d.hsm, Vaults: d.healthVault, Keys: d.healthKeys, Record: d.store.Load, Clock: time.Now,
 		Newest: cfg.Health.Newest, Older: cfg.Health.Older, Quotas: d.quotas,
-		Metrics: health.NewMetrics(d.reg), Logger: d.log, Parallel: max(1, cfg.HSM.Sessions/2),
+		Metrics: health.NewMetrics(d.led), Logger: d.log, Parallel: max(1, cfg.HSM.Sessions/2),
 		Ended: d.proven, Earlier: d.earlier,
 	}
 }

@@ -82,6 +82,9 @@ func (d *Daemon) reloadEntries(actor string, rd reading) []chain.Entry {
 	reloaded := chain.Entry{Event: chain.ConfigReloaded, Actor: actor, Fields: map[string]string{
 		"keys": fmt.Sprint(len(rd.acts.Policies)), "vaults": fmt.Sprint(len(rd.acts.Vaults)),
 		chain.FieldConfig: is.Digest()}}
+	if !d.alone {
+		reloaded.Fields["host"], reloaded.Fields[chain.FieldPolicy] = d.host, is.Policy().Digest()
+	}
 	return append([]chain.Entry{reloaded}, configChanged(actor, was, is)...)
 }
 
@@ -138,6 +141,7 @@ func (d *Daemon) use(next prepared) {
 	d.observer.AskAgain() // the clients made anew know no clock
 	d.loop.SetVaults(next.acts.VaultPolicies())
 	d.loop.SetPolicies(next.policies)
+	d.hosts.nowInForce(d.policyHere())
 	d.consumers.Use(next.azure.resources, next.acts.Azure.Subscriptions)
 	d.standings.reloaded()
 	for _, v := range old.Vaults {

@@ -2,9 +2,10 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/keyd-project/keyd/internal/consumer"
-	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/service"
 	"github.com/keyd-project/keyd/internal/status"
@@ -28,10 +29,18 @@ func (d *Daemon) moveConsumer(ctx context.Context, m rotate.Move) error {
 		NewVault: m.NewVault.URL, NewKey: m.NewKey, Version: m.Version})
 }
 
-func shownRepointing(r *record.Repointing) *status.Repointing {
-	if r == nil {
-		return nil
+// shownMoves are the moves of a key's consumers that have not ended well.
+func shownMoves(in plan.Input) (list []status.Move) {
+	for _, m := range plan.Moves(in) {
+		shown := status.Move{Consumer: m.Consumer, Name: service.NameOf(m.Consumer), State: status.MoveState(m.State),
+			Since: m.Since, By: m.By, Vault: m.Vault, From: m.From, To: m.To, NewKey: m.NewKey, Why: m.Why}
+		if shown.Bad() {
+			shown.Command = fmt.Sprintf("keyd repoint %s %s --reason …", in.Policy.Key, shown.Name)
+			if m.NewKey != "" {
+				shown.Command = fmt.Sprintf("keyd replace %s --with %s --reason …", in.Policy.Key, m.NewKey)
+			}
+		}
+		list = append(list, shown)
 	}
-	return &status.Repointing{Consumer: r.Consumer, Name: service.NameOf(r.Consumer), Vault: r.Vault, From: r.From,
-		Version: r.Version, NewKey: r.NewKey, At: r.At, Failed: r.Failed}
+	return list
 }

@@ -69,6 +69,9 @@ func (d *Daemon) ConsentToRetire(ctx context.Context, actor, name, reason, diges
 	if err != nil {
 		return err
 	}
+	if err := d.agreed(); err != nil {
+		return err
+	}
 	return d.poked(p.Key, d.rotator.ConsentToRetire(asked(ctx), p, actor, reason, digest))
 }
 

@@ -29,11 +29,14 @@ func (d *Daemon) Snapshot(sel status.Selection) status.Snapshot {
 // overview is the daemon at this moment, with every key, without their generations. Of the proofs it has those that a
 // summary needs.
 func (d *Daemon) overview(ctx context.Context) status.Snapshot {
+	if s, follows := d.followed(ctx); follows {
+		return s
+	}
 	at := time.Now()
 	ready, _ := d.Ready()
 	s := status.Snapshot{
 		Version: d.opts.Version, Instance: d.config().Instance, At: at, Started: d.started, Ready: ready,
-		HSM: d.hsmStatus(),
+		HSM: d.hsmStatus(), Hosts: d.hostStatus(),
 	}
 	standings := d.current(ctx, at)
 	proofs := d.health.Overview()
@@ -73,7 +76,9 @@ func (st *standing) shown(pos rotate.Position, proofs []status.Proof) status.Key
 
 // fill adds to a key of the overview what its record and its proofs say in detail.
 func (d *Daemon) fill(ctx context.Context, k *status.Key) {
-	k.Proofs = d.health.Results(k.Name)
+	if d.inCharge() {
+		k.Proofs = d.health.Results(k.Name)
+	}
 	k.Consumers = trouble.Explain(time.Now(), k.Consumers, d.vaultNames())
 	if rec, err := d.store.Load(ctx, k.Name); err == nil { // the overview has the error
 		k.Generations = record.Map(rec, shownGeneration, shownPlacement)

@@ -118,7 +118,7 @@ func (d *Daemon) standing(ctx context.Context, at time.Time, name string, revisi
 	k := &now.key
 	k.LastRotation, k.NextRotation = rec.LastRotation(), plan.NextRotation(at, p, &rec)
 	k.Hold, k.Requests, k.Abandoned = rec.Hold, rec.Requests, len(rec.Abandoned)
-	k.Repointing, k.Replaced = shownRepointing(rec.Repointing), shownReplaced(&rec)
+	k.Replaced = shownReplaced(&rec)
 	now.proposals = rec.Proposals
 	k.RotationSince, k.MissingFrom = now.stage.Since, now.stage.MissingFrom
 	if seen != nil {
@@ -133,6 +133,9 @@ func (d *Daemon) standing(ctx context.Context, at time.Time, name string, revisi
 		before = was.key.Consumers
 	}
 	now.usedAt, k.Consumers = usage.At, trouble.SeenConsumers(p, &rec, seen, usage, before)
+	if k.Consumers != nil {
+		k.Consumers.Moves = shownMoves(plan.Input{Now: at, Policy: p, Record: &rec, Seen: seen})
+	}
 	d.usersShown.seen(name, k.Consumers)
 	d.rotator.Metrics.Looked(p, &rec, seen)
 	if !same {

@@ -22,6 +22,10 @@ func (d *Daemon) Consumers(ctx context.Context, name string, discover bool) ([]s
 	}
 	var found map[string]record.Usage
 	if discover {
+		var err error
+		if ctx, err = d.under(ctx); err != nil {
+			return nil, err
+		}
 		found = d.consumers.Discover(ctx, policies)
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -29,8 +33,8 @@ func (d *Daemon) Consumers(ctx context.Context, name string, discover bool) ([]s
 	}
 	at, names := time.Now(), d.vaultNames()
 	shown := map[string]*status.Consumers{}
-	for _, st := range d.current(ctx, at) {
-		shown[st.key.Name] = st.key.Consumers
+	for _, k := range d.overview(ctx).Keys {
+		shown[k.Name] = k.Consumers
 	}
 	var out []status.KeyConsumers
 	for _, p := range policies {

@@ -34,8 +34,8 @@ func (r request) due(ctx context.Context) ([]byte, error) {
 	return frame, nil
 }
 
-// withDeadline gives a call that has just arrived its deadline, if it is an effect. It waits for its turn here, and this
-// process may stand still; so the engine checks it right before it calls the token.
+// withDeadline gives a call that has just arrived its deadline, if it is an effect. It waits for its turn here, and
+// this process may stand still; so the engine checks it right before it calls the token.
 func withDeadline(ctx context.Context, r request, limit time.Duration) (context.Context, error) {
 	if !slices.Contains(effects, r.Method) {
 		return ctx, nil

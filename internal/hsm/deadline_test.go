@@ -44,7 +44,9 @@ func TestTheTokenIsNotCalledForAnEffectAfterItsDeadline(t *testing.T) {
 	e := inProcess(t, func(real module) module { m = newCounted(real); return m })
 	for name, do := range effectsOn(t, newID(t), mustGenerate(t, e), mustGenerate(t, e)) {
 		calls := m.during(func() { wantCode(t, do(late(t.Context()), e), Late, key.Retry) })
-		for _, change := range []string{"GenerateKeyPair", "SetAttributeValue", "CreateObject", "WrapKey", "DestroyObject"} {
+		for _, change := range []string{
+			"GenerateKeyPair", "SetAttributeValue", "CreateObject", "WrapKey", "DestroyObject",
+		} {
 			if calls[change] > 0 {
 				t.Errorf("%s: the token changes after the deadline: %v", name, calls)
 			}

@@ -76,6 +76,8 @@ func (in Input) Stale(s Step) (p Parts) {
 		p.Usage = s.AsksUsers
 	case Repoint:
 		in.staleForRepoint(s, &p)
+	case RepointMet:
+		p.vault(in, s.Vault)
 	case Disable:
 		in.staleForDisable(s, &p)
 	case Idle:

@@ -217,10 +217,10 @@ func replacing(in Input) (Step, bool) {
 		return Step{}, false
 	}
 	if since := later(x.At, in.Record.LastRepoint); !in.Seen.Usage.At.After(since) {
-		return in.awaitUsers(fmt.Sprintf("keyd looks at those who use the key, to set them to %s", x.With))
+		return in.awaitUsers(fmt.Sprintf("keyd looks at those who use the key, to set them to %s", x.With)), true
 	}
 	if err := in.Seen.Usage.Err; err != nil {
-		return in.awaitUsers(fmt.Sprintf("keyd could not look at those who use the key: %v", err))
+		return in.awaitUsers(fmt.Sprintf("keyd could not look at those who use the key: %v", err)), true
 	}
 	var waits string
 	for _, l := range in.Leaving() {

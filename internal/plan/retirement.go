@@ -238,8 +238,8 @@ func openDisabling(in Input) (Step, bool) {
 	return Step{}, false
 }
 
-// mayBeDisabling reports whether the outcome of a disabling may still appear, by the vault's clock: the call may be sent
-// for as long as a step takes. Without the vault's clock, that of the host that began it may differ from the local one.
+// mayBeDisabling reports whether the outcome of a disabling may still appear, by the vault's clock: the call may be
+// sent for as long as a step takes. Without the vault's clock, that of the host that began it may differ from ours.
 func mayBeDisabling(v visible, p record.Placement) bool {
 	open := StepTimeout + v.Kind.SettleTime()
 	if !v.seen.SkewSeen {

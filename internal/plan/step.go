@@ -41,6 +41,8 @@ const (
 	RepointDone    Kind = "repoint-done"    // a repointing whose answer was lost happened
 	RepointFailed  Kind = "repoint-failed"  // a repointing did not happen in time
 	ReplaceDone    Kind = "replace-done"    // every version of a replaced key is disabled
+	RepointMet     Kind = "repoint-met"     // a request has nothing to move
+	RepointLapsed  Kind = "repoint-lapsed"  // a request is too old
 	EndConsent     Kind = "end-consent"     // to a retire rule that is no longer the configured one
 	Sweep          Kind = "sweep"           // destroy what is under an abandoned id
 )
@@ -61,8 +63,7 @@ func Kinds() []Kind {
 	return []Kind{
 		Hold, Reserve, Promote, ReserveSpare, DiscardSpare, Generate, Abandon, Pin, Import, Land, Alias, Void, Prove,
 		Finish, Disable, DisableDone, DisableAborted, DisableLate, Enable, EnableDone, EnableAborted, Repoint,
-		RepointDone, RepointFailed, ReplaceDone, EndConsent,
-		Sweep,
+		RepointDone, RepointFailed, RepointMet, RepointLapsed, ReplaceDone, EndConsent, Sweep,
 		CreateKEK, KEKMade, KEKVoid, UseKEK, DisableKEK, KEKDisabled, KEKDisableAborted,
 	}
 }

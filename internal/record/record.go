@@ -38,6 +38,7 @@ type Record struct {
 	// Repointing is the consumer that keyd moves to another version now, or the last one if it failed; nil for none.
 	Repointing      *Repointing      `json:"repointing,omitempty"`
 	RepointRequests []RepointRequest `json:"repoint_requests,omitempty"` // pending only
+	RepointLapses   []RepointLapse   `json:"repoint_lapses,omitempty"`   // at most one for each consumer
 	// LastRepoint is when keyd last began to move a consumer: what was seen before shows nothing of it.
 	LastRepoint time.Time `json:"last_repoint,omitzero"`
 	// Replacement is the replacing of the key by another one; nil: it is not replaced.
@@ -191,6 +192,7 @@ func (r Record) Clone() Record {
 	c.RepointRequests = slices.Clone(r.RepointRequests)
 	c.Replacement = r.Replacement.clone()
 	c.Inherits = slices.Clone(r.Inherits)
+	c.RepointLapses = slices.Clone(r.RepointLapses)
 	c.Proposals = slices.Clone(r.Proposals)
 	if r.Known != nil {
 		c.Known = make(map[string][]string, len(r.Known))

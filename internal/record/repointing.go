@@ -32,6 +32,14 @@ type RepointRequest struct {
 	Reason   string    `json:"reason"`
 }
 
+// RepointLapse is a request that keyd could not carry out in time. It stays there until an operator asks again for the
+// consumer, or it moves.
+type RepointLapse struct {
+	RepointRequest
+	Lapsed time.Time `json:"lapsed"`
+	Why    string    `json:"why"` // keyd could not
+}
+
 // AskRepoint adds requests, and clears away a repointing that failed. One that is open goes on. Another request for the
 // same consumer replaces the first.
 func (r *Record) AskRepoint(asked ...RepointRequest) {
@@ -48,6 +56,24 @@ func (r *Record) dropRepointRequest(consumer string) {
 	r.RepointRequests = slices.DeleteFunc(r.RepointRequests, func(x RepointRequest) bool {
 		return strings.EqualFold(x.Consumer, consumer)
 	})
+	r.RepointLapses = slices.DeleteFunc(r.RepointLapses, func(x RepointLapse) bool {
+		return strings.EqualFold(x.Consumer, consumer)
+	})
+}
+
+// MeetRepoint records that there is nothing to move for a request.
+func (r *Record) MeetRepoint(consumer string) { r.dropRepointRequest(consumer) }
+
+// LapseRepoint records that a request counts no more, although the consumer has not moved.
+func (r *Record) LapseRepoint(consumer string, at time.Time, why string) {
+	lapse := RepointLapse{RepointRequest{Consumer: consumer}, at, why}
+	for _, q := range r.RepointRequests {
+		if strings.EqualFold(q.Consumer, consumer) {
+			lapse.RepointRequest = q
+		}
+	}
+	r.dropRepointRequest(consumer)
+	r.RepointLapses = append(r.RepointLapses, lapse)
 }
 
 // BeginRepoint records that keyd is about to move a consumer.

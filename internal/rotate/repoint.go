@@ -135,6 +135,19 @@ func (r *Rotator) repointFailed(ctx context.Context, a act, why string) (record.
 	return r.save(ctx, a.rec, chain.RepointFailed, fields)
 }
 
+// repointMet records that a request has nothing to move.
+func (r *Rotator) repointMet(ctx context.Context, a act) (record.Record, error) {
+	a.rec.MeetRepoint(a.step.Consumer)
+	return r.save(ctx, a.rec, chain.RepointMet, withFields(map[string]string{"consumer": a.step.Consumer,
+		"vault": a.step.Vault, "version": a.step.Version, "why": a.step.Why}, nil))
+}
+
+// repointLapsed records that a request counts no more.
+func (r *Rotator) repointLapsed(ctx context.Context, a act) (record.Record, error) {
+	a.rec.LapseRepoint(a.step.Consumer, r.now(), a.step.Why)
+	return r.save(ctx, a.rec, chain.RepointLapsed, map[string]string{"consumer": a.step.Consumer, "why": a.step.Why})
+}
+
 func repointFields(x *record.Repointing, more map[string]string) map[string]string {
 	if x == nil {
 		return more

@@ -226,6 +226,10 @@ func (r *Rotator) perform(ctx context.Context, a act) (record.Record, error) {
 		return r.repointFailed(ctx, a, a.step.Why)
 	case plan.ReplaceDone:
 		return r.replaced(ctx, a)
+	case plan.RepointMet:
+		return r.repointMet(ctx, a)
+	case plan.RepointLapsed:
+		return r.repointLapsed(ctx, a)
 	case plan.EndConsent:
 		return r.endConsent(ctx, a)
 	}

@@ -58,7 +58,7 @@ func (d *daemon) start() {
 		}
 		return nil
 	}}
-	parts.Repoint = d.w.repoint
+	parts.Repoint, parts.Clock, parts.Boot = d.w.repoint, d.clock, d.w.boot
 	parts.Consumers = &watcher{d, map[string]record.Usage{}}
 	if d.w.opts.Break != nil {
 		parts = d.w.opts.Break(d.w, parts)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 )
 
@@ -149,6 +150,7 @@ func (h *hsm) Generate(
 	}
 	h.generated[id] = true
 	h.w.judgeGenerate(id, name, number)
+	h.w.judgeStep(intent{chain.GenerationIntended, id, ""}, "the making of a pair")
 	pair := func(half bool) {
 		o := &object{
 			id:    id,
@@ -239,6 +241,7 @@ func (h *hsm) Opens(_ context.Context, id key.ID, ciphertext []byte, sum [sha256
 
 func (h *hsm) Destroy(_ context.Context, id key.ID) error {
 	h.w.judgeDestroy(id)
+	h.w.judgeStep(intent{chain.DestroyIntended, id, ""}, "the destruction of a pair")
 	return h.call("Destroy", func() error {
 		if o := h.find(id); o != nil && o.wrapped {
 			return failed(key.Refused, "model: %s may have left the HSM", id)

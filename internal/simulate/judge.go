@@ -6,6 +6,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 )
 
@@ -207,6 +208,10 @@ func (w *World) judgeLanding(v *vault, name string, x *version) {
 func (w *World) judgeDisable(v *vault, name string, x *version) {
 	rec := w.store.records[name]
 	g, p := holderOf(&rec, v.URL, x.ID)
+	if p != nil {
+		w.judgeInTime(intent{chain.DisableIntended, p.Attempt, v.URL}, plan.StepTimeout+time.Minute, // the call is slow
+			"the disabling of version "+x.ID)
+	}
 	if p == nil {
 		w.violate(
 			"version %s of %s in %s is disabled, and the record does not have it as keyd's own",

@@ -71,6 +71,9 @@ func (s *store) Save(_ context.Context, rec record.Record, entries ...chain.Entr
 		out = s.put(rec, entries)
 		return nil
 	})
+	if err == nil {
+		s.w.standStill(entries[0].Event)
+	}
 	return out, err
 }
 
@@ -117,7 +120,7 @@ func (s *store) put(rec record.Record, entries []chain.Entry) record.Record {
 	}
 	for _, e := range entries {
 		for _, id := range []string{e.Fields["id"], e.Fields["attempt"]} {
-			s.intents[intent{e.Event, key.ID(id), e.Fields["vault"]}] = true
+			s.intend(intent{e.Event, key.ID(id), e.Fields["vault"]})
 		}
 		s.crossOff(e, &saved)
 	}
@@ -152,13 +155,21 @@ func (s *store) SaveVault(_ context.Context, rec record.Vault, entries ...chain.
 		}
 		s.vaults[rec.URL] = rec.Clone()
 		for _, e := range entries {
-			s.intents[intent{e.Event, key.ID(e.Fields["attempt"]), rec.URL}] = true
+			s.intend(intent{e.Event, key.ID(e.Fields["attempt"]), rec.URL})
 			s.crossOffVault(e)
 		}
 		out = rec
 		return nil
 	})
+	if err == nil {
+		s.w.standStill(entries[0].Event)
+	}
 	return out, err
+}
+
+func (s *store) intend(of intent) {
+	s.intents[of] = true
+	s.w.stills.at[of] = s.w.now
 }
 
 // copy copies a record through JSON, as the real store does, one time in eight. It takes

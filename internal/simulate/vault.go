@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/byok"
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
 )
 
 // replication is how long a region of a Managed HSM may not know what another one did.
@@ -110,6 +112,7 @@ func (v *vault) ClockSkew() (time.Duration, bool) {
 func (v *vault) Import(_ context.Context, r key.ImportRequest) (out key.Version, err error) {
 	attempt := key.ID(r.Tags[key.TagAttempt])
 	v.w.judgeImport(v, r.Key, attempt)
+	v.w.judgeInTime(intent{chain.ImportIntended, attempt, v.URL}, plan.ImportTimeout, "the import "+string(attempt))
 	v.w.judgeExpiry(v, r, attempt)
 	land := func() error {
 		x, err := v.land(r, attempt)

@@ -89,7 +89,7 @@ func (w *World) consumersOf(p key.Policy) (list []record.ConsumerSeen, unseen []
 // shown is what Resource Manager shows of a resource, with what keyd remembers of it.
 func (r *resource) shown(c *record.ConsumerSeen) {
 	c.Service, c.Vault, c.Key, c.Callers = r.service.Name, r.vault.URL, r.key, []string{r.caller}
-	c.Follows = !r.pinned
+	c.Follows, c.Anew = !r.pinned, r.born
 	if r.pinned {
 		c.Asked = r.uses
 	}

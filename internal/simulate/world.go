@@ -57,6 +57,7 @@ type World struct {
 	begun    time.Time
 	now      time.Time // true time; each daemon's clock has its own error
 	landings []landing
+	stills   stills
 	hsm      *hsm
 	store    *store
 	vaults   []*vault

@@ -20,6 +20,8 @@ type Consumers struct {
 	// PartialSince is since when keyd does not see all of it: Error or Unseen; zero: it does.
 	PartialSince time.Time  `json:"partial_since,omitzero"`
 	List         []Consumer `json:"list"`
+	// Moves are the moves to the newest version that have not ended well.
+	Moves []Move `json:"moves"`
 	// Add lists the ids that the configuration lacks, and could have.
 	Add  []string  `json:"add"`
 	Logs []UsedLog `json:"logs"`

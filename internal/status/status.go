@@ -16,8 +16,10 @@ type Snapshot struct {
 	Instance string    `json:"instance"`
 	At       time.Time `json:"at"`
 	Started  time.Time `json:"started"`
-	// Ready: keyd has looked at every vault once, and can work.
-	Ready    bool      `json:"ready"`
+	// Ready: keyd has looked at every vault once, or follows a leader, and can work.
+	Ready bool `json:"ready"`
+	// Hosts is nil where one host has the store to itself.
+	Hosts    *Hosts    `json:"hosts,omitempty"`
 	Summary  Summary   `json:"summary"`
 	Problems []Problem `json:"problems"` // worst first
 	// Proposals are the acts that wait for a second operator, oldest first.
@@ -177,8 +179,6 @@ type Key struct {
 	Exposed      []Exposed     `json:"exposed"`
 	// RotationSince is when the rotation under way was reserved; zero when none is.
 	RotationSince time.Time `json:"rotation_since,omitzero"`
-	// Repointing is the consumer that keyd moves now, or could not move; nil: none.
-	Repointing *Repointing `json:"repointing,omitempty"`
 	// Replaced is how far the replacing of the key by another one is; nil: it is not replaced.
 	Replaced *Replaced `json:"replaced,omitempty"`
 	// MissingFrom lists the URLs of the vaults where the latest generation is not active, although it is active in

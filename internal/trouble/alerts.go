@@ -37,7 +37,7 @@ type Inhibition struct {
 	With    map[string]string // further labels of a source
 	Targets []string          // alerts
 	And     map[string]string // further labels of a target
-	Equal   []string          // labels that both must share, besides job and instance
+	Equal   []string          // labels that both must share, besides job, instance and host
 }
 
 // waiting are the alerts that a key does not go on: what keeps keyd from working causes them for every key.
@@ -54,6 +54,12 @@ func Inhibitions() []Inhibition {
 		{Why: "Without the HSM keyd makes, imports and proves nothing.",
 			Sources: []string{"KeydHSMDown", "KeydPINRefused"},
 			Targets: append([]string{"KeydVersionsUnproven", "KeydProofStale", "KeydCheckpointStale"}, waiting...)},
+		{Why: "A store that lacks what a host saw in it is not written.",
+			Sources: []string{"KeydHeadMissing"}, Targets: []string{"KeydStoreUnhealthy", "KeydNoLeader"}},
+		{Why: "Without its store no host leads.",
+			Sources: []string{"KeydStoreUnhealthy"}, Targets: []string{"KeydNoLeader"}},
+		{Why: "Without a leader keyd begins nothing.",
+			Sources: []string{"KeydNoLeader"}, Targets: append([]string{"KeydCheckpointStale"}, waiting...)},
 		{Why: "Without its state keyd begins nothing.",
 			Sources: []string{"KeydStoreUnhealthy"}, Targets: append([]string{"KeydCheckpointStale"}, waiting...)},
 		// Whatever follows from KeydVaultUnreachable is silenced by it, even while nobody is told of it.

@@ -67,6 +67,13 @@ const (
 	ConsumerOtherKey         Cause = "consumer-other-key"
 	RetiredVersionUsed       Cause = "retired-version-used"
 	UseLogUnseen             Cause = "use-log-unseen"
+	NoLeader                 Cause = "no-leader"
+	TwoLeaders               Cause = "two-leaders"
+	HeadMissing              Cause = "head-missing"
+	HostSilent               Cause = "host-silent"
+	HostUnable               Cause = "host-unable"
+	ConfigurationsDiffer     Cause = "configurations-differ"
+	HSMsDiffer               Cause = "hsms-differ"
 )
 
 // Hold is the cause of a key that is held with this code.
@@ -105,6 +112,21 @@ const (
 var table = []Row{
 	{Cause: StoreUnwritable, Code: "keydstoreunhealthy", Alert: "KeydStoreUnhealthy", Severity: critical,
 		Remedy: "free or repair the disk; keyd goes on by itself"},
+	{Cause: NoLeader, Code: "keydnoleader", Alert: "KeydNoLeader", Severity: critical, Threshold: time.Minute,
+		Remedy: "keyd store status tries the store; journalctl -u keyd on each host says why it does not lead"},
+	{Cause: TwoLeaders, Code: "keydtwoleaders", Alert: "KeydTwoLeaders", Severity: critical,
+		Remedy: "give each host a name of its own (host: in the configuration) and the same store; see the runbook"},
+	{Cause: HeadMissing, Code: "keydheadmissing", Alert: "KeydHeadMissing", Severity: critical,
+		Remedy: "find out what the store has lost before you accept anything: see the runbook"},
+	{Cause: HostSilent, Code: "keydhostsilent", Alert: "KeydHostSilent", Severity: warning, Threshold: 2 * time.Minute,
+		Remedy: "systemctl status keyd on that host; one that is gone for good is forgotten after a day"},
+	{Cause: HostUnable, Code: "keydhostunable", Alert: "KeydHostUnable", Severity: warning,
+		Threshold: 15 * time.Minute, Remedy: "keyd check on that host tries each part"},
+	{Cause: ConfigurationsDiffer, Code: "keydhostsdiffer", Alert: "KeydHostsDiffer", Severity: warning,
+		Remedy: "bring the files on all hosts up to date, then on each: keyd reload"},
+	{Cause: HSMsDiffer, Code: "keydhostsdiffer", Alert: "KeydHostsDiffer", Severity: warning,
+		Remedy: "keyd status --json shows each host's HSM; give all hosts the same token and library"},
+
 	{Cause: ReloadRefused, Code: "keydconfigreloadfailed", Alert: "KeydConfigReloadFailed", Severity: warning,
 		Remedy: "correct it (keyd check shows each mistake with its line), then: keyd reload; " +
 			"until then keyd goes on with the configuration it had"},
@@ -241,6 +263,7 @@ var table = []Row{
 	drift(plan.DriftDeleted, critical, "KeydKeyDeleted"),
 	drift(plan.DriftNewestDisabled, critical, "KeydNewestDisabled"),
 	drift(plan.DriftDisabled, critical, "KeydVersionDisabled"),
+	drift(plan.DriftLate, warning, "KeydDrift"),
 	drift(plan.DriftMissing, critical, "KeydVersionsMissing"),
 	drift(plan.DriftOperations, warning, "KeydDrift"),
 	drift(plan.DriftExpiring, warning, "KeydDrift"),

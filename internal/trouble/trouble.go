@@ -20,11 +20,13 @@ import (
 
 // Evidence is what Find needs besides the snapshot. The zero value is evidence of nothing wrong.
 type Evidence struct {
-	StoreErr   error     // of the last write
-	ReloadErr  error     // of the last reload; nil if it succeeded
-	Config     string    // the digest of what the daemon's own reading of the configuration permits the HSM side
-	Unapproved int       // how many settings of the files are not in force before a second operator approves them
-	Checkpoint time.Time // when the audit chain was last signed; zero: not known
+	StoreErr error // of the last write
+	// HeadMissing: that is because the store lacks what this host saw in it.
+	HeadMissing bool
+	ReloadErr   error     // of the last reload; nil if it succeeded
+	Config      string    // the digest of what the daemon's own reading of the configuration permits the HSM side
+	Unapproved  int       // how many settings of the files are not in force before a second operator approves them
+	Checkpoint  time.Time // when the audit chain was last signed; zero: not known
 	// AuditBroken says why the audit chain is not the one that the audit key signed; "" if nothing shows that.
 	AuditBroken string
 	HSMLosses   int // how often the HSM side ended within hsm.LossSpan
@@ -55,6 +57,7 @@ func Find(s status.Snapshot, e Evidence) []status.Problem {
 	f := &finder{Evidence: e, at: s.At, started: s.Started, unit: s.HSM.Unit, vaults: map[string]string{},
 		causes: newCauses()}
 	f.daemon(s)
+	f.hosts(s.Hosts)
 	f.hsm(s.HSM)
 	f.audit()
 	f.credential()
@@ -119,7 +122,10 @@ func (f *finder) late(cause Cause, since time.Time) bool {
 }
 
 func (f *finder) daemon(s status.Snapshot) {
-	if f.StoreErr != nil {
+	switch {
+	case f.HeadMissing:
+		f.causes.store = f.add(HeadMissing, about{}, f.StoreErr.Error())
+	case f.StoreErr != nil:
 		f.causes.store = f.add(StoreUnwritable, about{}, "the state cannot be written: "+f.StoreErr.Error())
 	}
 	if f.ReloadErr != nil && (!s.HSM.Up || s.HSM.Info.ConfigProblem == "") {

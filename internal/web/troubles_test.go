@@ -135,6 +135,7 @@ func otherProblems() (all []status.Problem) {
 		"12 versions of 10 keys cannot be proven in vault contoso-weu: vault-unwrap (ForbiddenByRbac): HTTP 403",
 		"keyd check tries each part of the way; keyd tries again by itself")
 	all = append(all, consumerProblems()...)
+	all = append(all, hostProblems()...)
 	for _, kind := range driftKinds() {
 		add(status.Warning, "well", weu, "drift-"+string(kind), "well: "+string(kind)+" in vault contoso-weu",
 			"compare with the configuration")

@@ -32,6 +32,7 @@ type frame struct {
 type statusPage struct {
 	frame
 	Started      time.Time
+	Hosts        string // who leads; "" where one host has the store to itself
 	Severity     status.Severity
 	Verdict      string
 	Sizes        string // such as "3 keys, 2 vaults"
@@ -91,6 +92,9 @@ func viewStatus(s status.Snapshot, sel status.Selection, works []work, entries [
 		Works:        works,
 		HSM:          viewHSM(s.At, s.HSM),
 		Pages:        viewPages(s.Summary, sel),
+	}
+	if s.Hosts != nil {
+		p.Hosts = strings.ToUpper(s.Hosts.Words()[:1]) + s.Hosts.Words()[1:]
 	}
 	p.Severity, p.Verdict = verdict(s, problems)
 	if n := len(works) - maxWorksShown; n > 0 {

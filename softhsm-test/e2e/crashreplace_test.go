@@ -84,7 +84,7 @@ func (c *crash) beginReplace() func() {
 func (c *crash) awaitFailed() {
 	c.t.Helper()
 	c.wait("the move has failed", func(_ status.Snapshot, k status.Key) bool {
-		return k.Repointing != nil && k.Repointing.Failed != ""
+		return k.Consumers != nil && len(k.Consumers.Moves) == 1 && k.Consumers.Moves[0].State == status.MoveFailed
 	})
 }
 
