@@ -39,6 +39,9 @@ func (d *Daemon) Replacements(ctx context.Context, o control.ReplaceOptions) ([]
 // replacement looks at those who use the key, and then shows the replacement.
 func (d *Daemon) replacement(ctx context.Context, o control.ReplaceOptions) (shown status.Replacement, err error) {
 	p, want, err := d.replacing(o)
+	if err == nil {
+		ctx, err = d.under(ctx) // what a look shows is kept
+	}
 	if err != nil {
 		return shown, err
 	}
