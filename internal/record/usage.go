@@ -77,4 +77,6 @@ type LogSeen struct {
 	Uses map[string]map[string]time.Time
 	// First has the first use likewise. Where it lacks one, the last use stands for it.
 	First map[string]map[string]time.Time
+	// Done has the last use that succeeded likewise.
+	Done map[string]map[string]time.Time
 }
