@@ -13,6 +13,7 @@ import (
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/daemon"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/leader"
 	"github.com/keyd-project/keyd/internal/words"
 )
 
@@ -137,6 +138,9 @@ func writeStoreStatus(w io.Writer, st style, s daemon.StoreStatus) {
 		line("audit", "%s, the last with hash %s", auditEntries(s.Entries), cmp.Or(s.Head, "–"))
 		line("records", "%d", s.Records)
 	}
+	if s.Room != "" {
+		line("room", "%s", s.Room)
+	}
 	for _, h := range s.Hosts {
 		line("host "+h.Host, "%s", clean(hostWords(h, s.Entries)))
 	}
@@ -157,7 +161,7 @@ func auditEntries(n uint64) string {
 }
 
 // hostWords says what a host published of itself last.
-func hostWords(h daemon.StoreHost, entries uint64) string {
+func hostWords(h leader.Report, entries uint64) string {
 	text := "can work"
 	switch {
 	case h.Trouble != "":

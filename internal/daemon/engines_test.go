@@ -38,20 +38,42 @@ func configured(t *testing.T, name, section string) string {
 	return path
 }
 
-// onEach runs a test on each real engine; section is the store of a configuration.
-func onEach(t *testing.T, test func(t *testing.T, section string)) {
-	t.Run("postgres", func(t *testing.T) { test(t, onPostgres(t, postgrestest.Start(t, postgrestest.Options{}))) })
+// On real engines, one of each kind; each test has a database or a prefix of its own.
+func TestAStoreForSeveralHosts(t *testing.T) {
+	tests := map[string]func(t *testing.T, section string){
+		"belongs to the instance that made it":       belongsToItsInstance,
+		"is moved to and back":                       takesTheState,
+		"is not used before a copy into it is whole": isNotUsedBeforeItIsWhole,
+	}
+	t.Run("postgres", func(t *testing.T) {
+		s := postgrestest.Start(t, postgrestest.Options{Auth: "scram-sha-256"})
+		sql(t, s, "postgres", "CREATE ROLE keyd LOGIN PASSWORD 'k'")
+		sql(t, s, "postgres", "CREATE ROLE owner LOGIN PASSWORD 'o'")
+		for name, test := range tests {
+			t.Run(name, func(t *testing.T) { test(t, onPostgres(t, s, "keyd")) })
+		}
+		t.Run("that lost changes is accepted by root", func(t *testing.T) { isAccepted(t, s) })
+		t.Run("is not owned by the daemon's role", func(t *testing.T) { isOwnedByAnother(t, s) })
+	})
 	t.Run("etcd", func(t *testing.T) {
 		c := etcdtest.Start(t, etcdtest.Options{})
-		test(t, fmt.Sprintf("{etcd: {endpoints: [%q]}}", c.Endpoints()[0]))
+		n := 0
+		for name, test := range tests {
+			n++
+			section := fmt.Sprintf("{etcd: {endpoints: [%q], prefix: /keyd/%d}}", c.Endpoints()[0], n)
+			t.Run(name, func(t *testing.T) { test(t, section) })
+		}
 	})
 }
 
-func onPostgres(t *testing.T, s *postgrestest.Server) string {
+// onPostgres is the section store for a new database.
+func onPostgres(t *testing.T, s *postgrestest.Server, owner string) string {
 	t.Helper()
-	sql(t, s, "postgres", "CREATE ROLE keyd LOGIN")
-	sql(t, s, "postgres", "CREATE DATABASE keyd OWNER keyd")
-	return fmt.Sprintf("{postgres: {url: %q, synchronous: off}}", s.URL("keyd", "keyd"))
+	sql(t, s, "postgres", "DROP DATABASE IF EXISTS keyd")
+	sql(t, s, "postgres", "CREATE DATABASE keyd OWNER "+owner)
+	password := filepath.Join(t.TempDir(), "password")
+	write(t, password, "k\n")
+	return fmt.Sprintf("{postgres: {url: %q, synchronous: off, password_file: %s}}", s.URL("keyd", "keyd"), password)
 }
 
 func sql(t *testing.T, s *postgrestest.Server, database, statements string) {
@@ -85,120 +107,112 @@ func wantError(t *testing.T, want string, err error) {
 	}
 }
 
-func TestAStoreBelongsToTheInstanceThatMadeIt(t *testing.T) {
-	onEach(t, func(t *testing.T, section string) {
-		ctx, path := t.Context(), configured(t, "hq-a", section)
-		_, err := openStore(ctx, load(t, path), nil)
-		wantError(t, "keyd store init", err)
+func belongsToItsInstance(t *testing.T, section string) {
+	t.Helper()
+	ctx, path := t.Context(), configured(t, "hq-a", section)
+	_, err := openStore(ctx, load(t, path), nil)
+	wantError(t, "keyd store init", err)
 
-		made := must[StoreMade](t)(InitStore(ctx, path, InitAs{}))
-		if !made.New || made.Instance != "test" {
-			t.Errorf("%+v", made)
-		}
-		if again := must[StoreMade](t)(InitStore(ctx, path, InitAs{})); again.New || again.From != again.To {
-			t.Errorf("again: %+v", again)
-		}
-		text := must[[]byte](t)(os.ReadFile(path))
-		other := configured(t, "hq-b", section)
-		write(t, other, strings.Replace(string(text), "instance: test", "instance: other", 1))
-		if strings.Contains(section, "etcd") { // whose prefix has the instance's name
-			write(t, other, strings.Replace(string(text), "instance: test", "instance: other", 1)+
-				"# same prefix\n")
-			write(t, other, strings.Replace(string(must[[]byte](t)(os.ReadFile(other))), "{endpoints", "{prefix: /keyd/test, "+
-				"endpoints", 1))
-		}
-		_, err = InitStore(ctx, other, InitAs{})
-		wantError(t, `this is the store of instance "test"`, err)
-		_, err = openStore(ctx, load(t, other), nil)
-		wantError(t, `this is the store of instance "test"`, err)
-	})
+	made := must[StoreMade](t)(InitStore(ctx, path, InitAs{}))
+	if !made.New || made.Instance != "test" {
+		t.Errorf("%+v", made)
+	}
+	if again := must[StoreMade](t)(InitStore(ctx, path, InitAs{})); again.New || again.From != again.To {
+		t.Errorf("again: %+v", again)
+	}
+	text := must[[]byte](t)(os.ReadFile(path))
+	other := configured(t, "hq-b", section)
+	write(t, other, strings.Replace(string(text), "instance: test", "instance: other", 1))
+	_, err = InitStore(ctx, other, InitAs{})
+	wantError(t, `this is the store of instance "test"`, err)
+	_, err = openStore(ctx, load(t, other), nil)
+	wantError(t, `this is the store of instance "test"`, err)
 }
 
-func TestAStateMovesToSeveralHosts(t *testing.T) {
-	onEach(t, func(t *testing.T, section string) {
-		ctx, alone := t.Context(), configured(t, "", "")
-		if err := starts(t, alone).store.Close(); err != nil {
-			t.Fatal(err)
-		}
-		there := configured(t, "hq-a", section)
-		_, err := CopyStore(ctx, alone, there)
-		wantError(t, "keyd store init", err)
-		must[StoreMade](t)(InitStore(ctx, there, InitAs{}))
-		done, err := CopyStore(ctx, alone, there)
-		if err != nil || done.Entries == 0 {
-			t.Fatalf("%+v, %v", done, err)
-		}
-		_, err = openStore(ctx, load(t, alone), nil)
-		wantError(t, "its state was moved to "+storeName(load(t, there)), err)
+func takesTheState(t *testing.T, section string) {
+	t.Helper()
+	ctx, alone := t.Context(), configured(t, "", "")
+	if err := starts(t, alone).store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	there := configured(t, "hq-a", section)
+	_, err := CopyStore(ctx, alone, there)
+	wantError(t, "keyd store init", err)
+	must[StoreMade](t)(InitStore(ctx, there, InitAs{}))
+	done, err := CopyStore(ctx, alone, there)
+	if err != nil || done.Entries == 0 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	_, err = openStore(ctx, load(t, alone), nil)
+	wantError(t, "its state was moved to "+storeName(load(t, there)), err)
 
-		d := starts(t, there)
-		s := must[StoreStatus](t)(ReadStore(ctx, there))
-		if s.Entries <= done.Entries || s.Leader != nil || len(s.Faults()) > 0 || s.Instance != "test" {
-			t.Errorf("%+v", s)
-		}
-		a := must[*StateAudit](t)(OpenStateAudit(ctx, there))
-		if r := must[control.AuditReport](t)(a.VerifyAudit(ctx)); !r.Consistent || r.Entries != s.Entries {
-			t.Errorf("%+v", r)
-		}
-		if err := a.Close(); err != nil {
-			t.Fatal(err)
-		}
-		backup := filepath.Join(t.TempDir(), "backup.db")
-		f := must[*os.File](t)(os.Create(backup))
-		if err := d.Backup(ctx, "uid 0 (root)", f); err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
-		b := must[*StateAudit](t)(OpenStateAudit(ctx, backup))
-		if r := must[control.AuditReport](t)(b.VerifyAudit(ctx)); !r.Consistent || r.Entries != s.Entries+1 { // the backup is in the audit
-			t.Errorf("the backup: %+v", r)
-		}
-		if err := b.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if err := d.store.Close(); err != nil {
-			t.Fatal(err)
-		}
+	d := starts(t, there)
+	s := must[StoreStatus](t)(ReadStore(ctx, there))
+	if s.Entries <= done.Entries || s.Leader != nil || len(s.Faults()) > 0 || s.Instance != "test" {
+		t.Errorf("%+v", s)
+	}
+	a := must[*StateAudit](t)(OpenStateAudit(ctx, there))
+	if r := must[control.AuditReport](t)(a.VerifyAudit(ctx)); !r.Consistent || r.Entries != s.Entries {
+		t.Errorf("%+v", r)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	backup := filepath.Join(t.TempDir(), "backup.db")
+	f := must[*os.File](t)(os.Create(backup))
+	if err := d.Backup(ctx, "uid 0 (root)", f); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b := must[*StateAudit](t)(OpenStateAudit(ctx, backup))
+	if r := must[control.AuditReport](t)(b.VerifyAudit(ctx)); !r.Consistent ||
+		r.Entries != s.Entries+1 { // the backup is in the audit
+		t.Errorf("the backup: %+v", r)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.store.Close(); err != nil {
+		t.Fatal(err)
+	}
 
-		if back := must[move.Done](t)(CopyStore(ctx, there, alone)); back.Entries != s.Entries+1 {
-			t.Errorf("%d entries came back, of %d", back.Entries, s.Entries+1)
-		}
-		if err := starts(t, alone).store.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if s := must[StoreStatus](t)(ReadStore(ctx, there)); len(s.Faults()) != 1 {
-			t.Errorf("the store still takes changes: %+v", s)
-		}
-		_, err = CopyStore(ctx, alone, there)
-		wantError(t, "Copy into an empty store", err)
-	})
+	if back := must[move.Done](t)(CopyStore(ctx, there, alone)); back.Entries != s.Entries+1 {
+		t.Errorf("%d entries came back, of %d", back.Entries, s.Entries+1)
+	}
+	if err := starts(t, alone).store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s := must[StoreStatus](t)(ReadStore(ctx, there)); len(s.Faults()) != 1 {
+		t.Errorf("the store still takes changes: %+v", s)
+	}
+	_, err = CopyStore(ctx, alone, there)
+	wantError(t, "Copy into an empty store", err)
 }
 
-func TestNobodyStartsOnAStoreIntoWhichACopyWasCutShort(t *testing.T) {
-	onEach(t, func(t *testing.T, section string) {
-		ctx, path := t.Context(), configured(t, "hq-a", section)
-		must[StoreMade](t)(InitStore(ctx, path, InitAs{}))
-		e := must[stored.Engine](t)(openEngine(ctx, load(t, path)))
-		if err := side(e, "x").Begin(ctx); err != nil {
-			t.Fatal(err)
-		}
-		if err := e.Close(); err != nil {
-			t.Fatal(err)
-		}
-		_, err := openStore(ctx, load(t, path), nil)
-		wantError(t, "run the same keyd store copy again", err)
-		if s := must[StoreStatus](t)(ReadStore(ctx, path)); !s.Copying || len(s.Faults()) != 1 {
-			t.Errorf("%+v", s)
-		}
-	})
+func isNotUsedBeforeItIsWhole(t *testing.T, section string) {
+	t.Helper()
+	ctx, path := t.Context(), configured(t, "hq-a", section)
+	must[StoreMade](t)(InitStore(ctx, path, InitAs{}))
+	e := must[stored.Engine](t)(openEngine(ctx, load(t, path)))
+	if err := side(e, "x").Begin(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := openStore(ctx, load(t, path), nil)
+	wantError(t, "run the same keyd store copy again", err)
+	if s := must[StoreStatus](t)(ReadStore(ctx, path)); !s.Copying || len(s.Faults()) != 1 {
+		t.Errorf("%+v", s)
+	}
 }
 
 // A promoted standby that missed commits looks like this.
-func TestRootAcceptsAStoreThatLostChanges(t *testing.T) {
-	s := postgrestest.Start(t, postgrestest.Options{})
-	ctx, path := t.Context(), configured(t, "hq-a", onPostgres(t, s))
+func isAccepted(t *testing.T, s *postgrestest.Server) {
+	t.Helper()
+	ctx, path := t.Context(), configured(t, "hq-a", onPostgres(t, s, "keyd"))
 	must[StoreMade](t)(InitStore(ctx, path, InitAs{}))
 	d := starts(t, path)
 	wantRefused(t, "there is nothing to accept", d.AcceptStore(ctx, "uid 0 (root)", "x"))
@@ -247,16 +261,12 @@ func reasons(ctx context.Context, s Store) (found []string, err error) {
 	return found, err
 }
 
-func TestTheDaemonsRoleOwnsNothing(t *testing.T) {
-	s := postgrestest.Start(t, postgrestest.Options{Auth: "scram-sha-256"})
-	ctx := t.Context()
-	sql(t, s, "postgres", "CREATE ROLE owner LOGIN PASSWORD 'o'; CREATE ROLE keyd LOGIN PASSWORD 'k'")
-	sql(t, s, "postgres", "CREATE DATABASE keyd OWNER owner")
-	dir := t.TempDir()
+func isOwnedByAnother(t *testing.T, s *postgrestest.Server) {
+	t.Helper()
+	ctx, dir := t.Context(), t.TempDir()
 	write(t, filepath.Join(dir, "owner"), "o\n")
 	write(t, filepath.Join(dir, "keyd"), "k\n")
-	path := configured(t, "hq-a", fmt.Sprintf("{postgres: {url: %q, synchronous: off, password_file: %s}}",
-		s.URL("keyd", "keyd"), filepath.Join(dir, "keyd")))
+	path := configured(t, "hq-a", onPostgres(t, s, "owner"))
 	_, err := InitStore(ctx, path, InitAs{User: "owner", PasswordFile: filepath.Join(dir, "keyd")})
 	wantError(t, "password authentication failed", err)
 	made, err := InitStore(ctx, path, InitAs{User: "owner", PasswordFile: filepath.Join(dir, "owner")})
@@ -273,4 +283,43 @@ func TestTheDaemonsRoleOwnsNothing(t *testing.T) {
 	if strings.Contains(warnings, "may change and remove audit entries") {
 		t.Error(warnings)
 	}
+}
+
+// Without it keyd would begin anew, as if it had no keys, when the section store is lost.
+func TestAHostThatHadAStoreForSeveralDoesNotBeginAStateOfItsOwn(t *testing.T) {
+	ctx, path := t.Context(), configured(t, "", "")
+	cfg := load(t, path)
+	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(cfg.StateDir, "seen-head"), "")
+	_, err := openStore(ctx, cfg, nil)
+	wantError(t, "put store: back into the configuration", err)
+	if err := os.Remove(filepath.Join(cfg.StateDir, "seen-head")); err != nil {
+		t.Fatal(err)
+	}
+	if err := must[Store](t)(openStore(ctx, cfg, nil)).Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAPasswordIsOneLineOfAFileThatNobodyElseCanChange(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "password")
+	for text, want := range map[string]string{"secret\n": "", "secret": "", "": "must hold one " +
+		"line", "a\nb\n": "must hold " +
+		"one line"} {
+		write(t, path, text)
+		got, err := readPassword(path, uint32(os.Geteuid()))
+		if want == "" && (err != nil || got != "secret") {
+			t.Errorf("%q is %q, %v", text, got, err)
+		}
+		if want != "" {
+			wantError(t, want, err)
+		}
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, err := readPassword(path, uint32(os.Geteuid()))
+	wantError(t, "is writable by group or others", err)
 }

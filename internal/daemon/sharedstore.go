@@ -59,7 +59,8 @@ func readShared(ctx context.Context, e stored.Engine) (s *shared.Store, done fun
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err = shared.Open(ctx, e, shared.Options{Dir: dir, Host: "reader", Now: time.Now})
+	s, err = shared.Open(ctx, e, shared.Options{Dir: dir, Host: "reader", Now: time.Now,
+		CallTime: time.Minute})
 	if err != nil {
 		return nil, nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -69,9 +70,14 @@ func readShared(ctx context.Context, e stored.Engine) (s *shared.Store, done fun
 // refuseLostStore refuses to begin a state on a host that had its state in a store for several hosts.
 func refuseLostStore(dir string) error {
 	seen := filepath.Join(dir, shared.SeenFile)
-	_, noState := os.Stat(stateFile(dir))
-	if _, err := os.Stat(seen); err != nil || !errors.Is(noState, fs.ErrNotExist) {
+	switch _, err := os.Stat(seen); {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
+	case err != nil:
+		return err
+	}
+	if _, err := os.Stat(stateFile(dir)); !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return fmt.Errorf(
 		"this host has no state of its own, and %s shows that it had one in a store for several hosts: put "+

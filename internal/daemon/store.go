@@ -69,14 +69,14 @@ func openStore(ctx context.Context, cfg *config.Config, reg prometheus.Registere
 }
 
 func openFile(dir string, reg prometheus.Registerer) (Store, error) {
-	if err := refuseLostStore(dir); err != nil {
-		return nil, err
-	}
 	if err := ownership.CheckPath(stateFile(dir)); err != nil {
 		if explained := ownership.Explain(err, dir); explained.Error() != err.Error() {
 			return nil, explained
 		}
 		return nil, fmt.Errorf("the state cannot be trusted: %w", ownership.Explain(err, stateFile(dir)))
+	}
+	if err := refuseLostStore(dir); err != nil {
+		return nil, err
 	}
 	s, err := bolt.Open(dir, time.Now, reg)
 	if err != nil {

@@ -72,6 +72,7 @@ func initPostgres(
 	if err != nil {
 		return nil, err
 	}
+	o.Synchronous = false // nothing is lost with whose store it is: init says it again
 	scheme, rest, _ := strings.Cut(o.URL, "://")
 	role, rest, _ := strings.Cut(rest, "@")
 	if as.User != "" {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/config"
+	"github.com/keyd-project/keyd/internal/leader"
 	"github.com/keyd-project/keyd/internal/store/bolt"
 	"github.com/keyd-project/keyd/internal/store/shared"
 	"github.com/keyd-project/keyd/internal/store/stored"
@@ -17,18 +18,21 @@ import (
 
 // StoreStatus is what a store shows of itself, without a daemon.
 type StoreStatus struct {
-	Kind     string       `json:"kind"` // file, postgres or etcd
-	Store    string       `json:"store"`
-	Instance string       `json:"instance"`
-	Entries  uint64       `json:"entries"` // of the audit chain
-	Head     string       `json:"head"`
-	Records  int          `json:"records"`
-	Sealed   string       `json:"sealed,omitempty"` // why it takes no changes any more
-	Halt     *shared.Halt `json:"halt,omitempty"`   // why a host stopped all of them
-	Copying  bool         `json:"copying"`          // a copy into it is not whole
-	Leader   *StoreLeader `json:"leader,omitempty"` // nil: nobody leads
-	Hosts    []StoreHost  `json:"hosts"`
-	Warnings []string     `json:"warnings"`
+	Kind     string          `json:"kind"` // file, postgres or etcd
+	Store    string          `json:"store"`
+	Instance string          `json:"instance"`
+	Entries  uint64          `json:"entries"` // of the audit chain
+	Head     string          `json:"head"`
+	Records  int             `json:"records"`
+	Sealed   string          `json:"sealed,omitempty"` // why it takes no changes any more
+	Halt     *shared.Halt    `json:"halt,omitempty"`   // why a host stopped all of them
+	Copying  bool            `json:"copying"`          // a copy into it is not whole
+	Leader   *StoreLeader    `json:"leader,omitempty"` // nil: nobody leads
+	Hosts    []leader.Report `json:"hosts"`            // what each host published of itself last
+	Room     string          `json:"room,omitempty"`   // how many keys × years fit, in words
+	Warnings []string        `json:"warnings"`
+
+	keys int
 }
 
 // StoreLeader is who leads.
@@ -37,16 +41,6 @@ type StoreLeader struct {
 	Epoch string    `json:"epoch"`
 	Since time.Time `json:"since"` // by the engine's clock
 	Left  int64     `json:"lease_left_seconds"`
-}
-
-// StoreHost is what a host published of itself last.
-type StoreHost struct {
-	Host    string `json:"host"`
-	Version string `json:"version"`
-	Trouble string `json:"trouble,omitempty"` // why it cannot work
-	Policy  string `json:"policy"`            // digest of the configuration on which it acts
-	Leads   bool   `json:"leads"`
-	Head    uint64 `json:"head"` // the newest audit entry that it has seen
 }
 
 // Faults says what keeps keyd from working on the store, a line each.
@@ -104,7 +98,7 @@ func (s *StoreStatus) readFile(ctx context.Context, cfg *config.Config) error {
 // readEngine asks one thing after the other: where the engine does not answer, one error says so.
 func (s *StoreStatus) readEngine(ctx context.Context, e stored.Engine) error {
 	for _, ask := range []func(context.Context, stored.Engine) error{
-		s.readChain, s.readLeader, s.readStops, s.readHosts, s.readWarnings,
+		s.readChain, s.readLeader, s.readStops, s.readHosts, s.readWarnings, s.readRoom,
 	} {
 		if err := ask(ctx, e); err != nil {
 			return err
@@ -116,6 +110,11 @@ func (s *StoreStatus) readEngine(ctx context.Context, e stored.Engine) error {
 func (s *StoreStatus) readChain(ctx context.Context, e stored.Engine) error {
 	heads, tip, err := e.Heads(ctx)
 	s.Entries, s.Records = tip.Seq, len(heads)
+	for name := range heads {
+		if stored.IsKey(name) {
+			s.keys++
+		}
+	}
 	if tip.Hash != (chain.Hash{}) {
 		s.Head = tip.Hash.String()
 	}
@@ -153,9 +152,31 @@ func (s *StoreStatus) readWarnings(ctx context.Context, e stored.Engine) (err er
 	return err
 }
 
+// roomy is an engine that knows how much it holds.
+type roomy interface {
+	Room(ctx context.Context, entriesPerKeyAndYear int64) (string, error)
+}
+
+// readRoom says how much fits, if the keys go on as they did. It takes a week of the chain to tell.
+func (s *StoreStatus) readRoom(ctx context.Context, e stored.Engine) error {
+	r, ok := e.(roomy)
+	first, err := e.Entries(ctx, 1, 1)
+	if !ok || err != nil || len(first) == 0 || s.keys == 0 {
+		return err
+	}
+	const week, year = 7 * 24 * time.Hour, 365 * 24 * time.Hour
+	age := time.Since(first[0].Time)
+	if age < week {
+		return nil
+	}
+	perYear := float64(s.Entries) / float64(s.keys) * float64(year) / float64(age)
+	s.Room, err = r.Room(ctx, int64(perYear)+1)
+	return err
+}
+
 // readHosts reads what the hosts published of themselves.
 func (s *StoreStatus) readHosts(ctx context.Context, e stored.Engine) error {
-	const reports = shared.StatusPrefix + "host/"
+	const reports = shared.StatusPrefix + leader.Prefix
 	names, err := e.Blobs(ctx, reports)
 	if err != nil {
 		return err
@@ -165,7 +186,7 @@ func (s *StoreStatus) readHosts(ctx context.Context, e stored.Engine) error {
 		if err != nil {
 			return err
 		}
-		h := StoreHost{Host: strings.TrimPrefix(name, reports)}
+		h := leader.Report{Host: strings.TrimPrefix(name, reports)}
 		if err := json.Unmarshal(text, &h); err != nil {
 			h.Trouble = "what it published cannot be read: " + err.Error()
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/store/bolt"
@@ -35,6 +36,9 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) (err error) {
 	return errors.Join(err, f.Close())
 }
 
+// copyTime bounds one call of an engine during a copy, for which nobody waits.
+const copyTime = time.Minute
+
 // Fill copies what another store holds, and an engine lacks, byte for byte, as it is at one moment although hosts may
 // go on writing to it. What the engine has already must be the beginning of it. Nobody else may write to the engine:
 // it is done under the epoch of ctx, if there is one.
@@ -50,7 +54,7 @@ func Fill(ctx context.Context, engine stored.Engine, from stored.Walker) error {
 	if err := from.Walk(ctx, first); err != nil {
 		return err
 	}
-	f := &filling{ctx: ctx, engine: limited{engine, callTime}, moment: *first, had: tip, heads: heads,
+	f := &filling{ctx: ctx, engine: limited{engine, copyTime}, moment: *first, had: tip, heads: heads,
 		change: stored.Change{Tip: tip}}
 	if err := from.Walk(ctx, f); err != nil {
 		return err
