@@ -100,9 +100,9 @@ func (d *Daemon) Replace(ctx context.Context, actor, reason string, o control.Re
 	case control.ReplaceStop:
 		return d.poked(p.Key, d.rotator.StopReplace(ctx, p, actor, reason))
 	case control.ReplaceDisable:
-		return d.poked(p.Key, d.rotator.ConsentToDisable(asked(ctx), p, actor, reason, o.Digest))
+		return d.poked(p.Key, d.rotator.ConsentToDisable(d.asked(ctx), p, actor, reason, o.Digest))
 	}
-	return d.poked(p.Key, d.rotator.Replace(asked(ctx), p, actor, reason, want))
+	return d.poked(p.Key, d.rotator.Replace(d.asked(ctx), p, actor, reason, want))
 }
 
 func shownReplaced(rec *record.Record) *status.Replaced {
