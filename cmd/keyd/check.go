@@ -25,7 +25,7 @@ every version of every key. It changes nothing: rights are tried on a key that d
 exist. For each service that encrypts under a key it goes through the set-up: identity, rights,
 network, protection. It compares the audit chain with the marks in the vaults, which shows whether
 the end of the chain was cut off. What cannot be checked because of what another line says is skipped. It
-exits 1 if any check failed; a warning does not count.
+exits 1 if any check failed; a warning does not count. On a terminal it shows how far it is.
 
 With KEY it tries the HSM, the identity, that key and its vaults; with VAULT the identity and that
 vault. With --quiet it shows only what is not ok.
@@ -38,8 +38,9 @@ with vaults and no key in the configuration: it then tries the rights that a pla
 			if err := checkHostZone(); err != nil {
 				return err
 			}
-			checked, err := a.client().Check(cmd.Context(), strings.Join(names, ""))
-			if err != nil {
+			tell, end := a.progress()
+			checked, err := a.client().Check(cmd.Context(), strings.Join(names, ""), tell)
+			if end(); err != nil {
 				return err
 			}
 			failed := failedChecks(checked)

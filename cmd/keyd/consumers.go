@@ -21,7 +21,8 @@ func (a *app) consumers() *cobra.Command {
 		Long: `consumers shows the Azure resources that encrypt under KEY, or under each key: what each is set
 to, which generation it uses and since when, whether it follows new versions by itself, the newest
 version that the vault's audit log shows it to use ("shared" if other consumers call the vault as the
-same identity), and what is in the way. That also keeps keyd from retiring old versions.
+same identity), and what is in the way. That also keeps keyd from retiring old versions. Below are
+the moves to the newest version that have not ended well.
 
 It shows what keyd saw at its last look, which it makes every hour. With --discover it looks now, and
 searches every subscription that keyd's identity may see. It prints the lines that the configuration
@@ -143,6 +144,9 @@ func writeConsumers(w io.Writer, s style, snap status.Snapshot, c status.Consume
 		t.write(w, "  ")
 	}
 	t := s.table()
+	for _, m := range c.Moves {
+		t.add(moveCells(s, m)...)
+	}
 	for _, text := range c.Unseen {
 		t.add(cell{"not searched", s.warn}, cell{text: text})
 	}
@@ -154,6 +158,18 @@ func writeConsumers(w io.Writer, s style, snap status.Snapshot, c status.Consume
 		}
 	}
 	t.write(w, "  ")
+}
+
+// moveCells say how far the moving of a consumer is, and what has keyd try again.
+func moveCells(s style, m status.Move) []cell {
+	text, paint := m.Words(), s.warn
+	if m.Bad() {
+		paint = s.bad
+	}
+	if m.Command != "" {
+		text += "; mend the cause, then: " + m.Command
+	}
+	return []cell{{"move " + string(m.State), paint}, {text: text}}
 }
 
 func orUnnamed(caller string) string {

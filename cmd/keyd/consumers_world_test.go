@@ -55,6 +55,15 @@ func withConsumers() status.Snapshot {
 		At: at(-20 * time.Minute), Searched: true,
 		Unseen: []string{"subscription 9d0c is not shown to keyd's identity"},
 		List:   []status.Consumer{storage, lagging, pinned, repointed, hidden, found}, Add: []string{found.ID},
+		Moves: []status.Move{
+			{Consumer: repointed.ID, Name: "acrdemo", State: status.MoveRunning, Since: at(-4 * time.Minute),
+				Vault: weu, From: version(1), To: version(2)},
+			{Consumer: pinned.ID, Name: "aidemo", State: status.MoveWaits, Since: at(-time.Hour), By: "anna (uid 1001)",
+				Vault: weu, From: version(1), To: version(2), Why: "keyd moves consumer acrdemo first"},
+			{Consumer: lagging.ID, Name: "cosdemo", State: status.MoveLapsed, Since: at(-2 * time.Hour),
+				By: "anna (uid 1001)", Why: "the key is held: a drill, and a request counts for 1 day",
+				Command: "keyd repoint sa-cmk-key cosdemo --reason …"},
+		},
 		Logs: []status.UsedLog{
 			{Vault: weu, Workspace: "0b1f3c5d-7e9a-4b2c-8d4e-6f8091a2b3c4", From: at(-40 * 24 * time.Hour),
 				Until: at(-25 * time.Minute), Retired: &status.RetiredUse{Version: version(1), Generation: 1,

@@ -25,6 +25,8 @@ type planned struct {
 	Changes []change         `json:"changes"` // with --config
 	Firings []firings        `json:"firings"` // with --config
 	Slower  []slower         `json:"slower"`  // with --config
+	// SecondOperator lists the changes of settings that need one; with --config.
+	SecondOperator []string `json:"second_operator"`
 	// Retire is what retire rules disable once somebody consents to them; with --config.
 	Retire []status.Retirement `json:"retire"`
 }
@@ -51,8 +53,8 @@ With --config, it first checks that configuration as the daemon would, with the 
 that it names, and shows every mistake (exit 2).
 It notes where the vaults' limits do not allow as many proofs as the configuration wants. Then it shows
 the next three firings of each key's schedule, in the schedule's time zone and in UTC, and, if the daemon
-answers, what differs from the configuration that runs, and the versions that a retire rule to which
-nobody has consented would disable, each with its date.
+answers, what differs from the configuration that runs, which settings a second operator must approve,
+and the versions that a retire rule to which nobody has consented would disable, each with its date.
 With --explain, it shows each rule by which the daemon decides, in their order, and what it says
 about that key: nothing, a step, or "not asked", because an earlier rule has answered.`,
 		Example: "  keyd plan\n  keyd plan --explain sa-cmk-key\n  keyd plan --config /etc/keyd/keyd.yaml.new",
@@ -112,8 +114,12 @@ func (a *app) planConfig(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
+	waits, err := a.secondOperator(ctx, c)
+	if err != nil {
+		return err
+	}
 	return a.planNow(ctx, planned{Changes: changes, Firings: firingsOf(c.Policies, snap, snap.At), Slower: slower,
-		Retire: retire}, snap.At)
+		SecondOperator: waits, Retire: retire}, snap.At)
 }
 
 // slower notes where a configuration wants more proofs than the vaults' limits allow.
@@ -230,8 +236,9 @@ func writePlan(w io.Writer, s style, p planned, now time.Time) {
 		}
 		t.write(w, "  ")
 	}
+	writeSecondOperator(w, s, p.SecondOperator)
 	writeRetirements(w, s, p.Retire)
-	if len(p.Changes) > 0 || len(p.Firings) > 0 {
+	if len(p.Changes)+len(p.Firings)+len(p.SecondOperator) > 0 {
 		fmt.Fprintln(w, s.bold("What the daemon does next, by its current configuration"))
 	}
 	if len(p.Plan) == 0 {

@@ -126,9 +126,9 @@ func writeKey(w io.Writer, s style, snap status.Snapshot, k status.Key) {
 
 // facts are names and values. A fact without a value is not shown.
 func facts(snap status.Snapshot, k status.Key) [][2]string {
-	var hold, spares, repointing string
-	if k.Repointing != nil {
-		repointing = k.Repointing.Words()
+	var hold, spares, replaced string
+	if k.Replaced != nil {
+		replaced = k.Replaced.Words() + " (keyd replace " + k.Name + " --status)"
 	}
 	if k.Spares != nil {
 		spares = k.Spares.Words()
@@ -147,7 +147,7 @@ func facts(snap status.Snapshot, k status.Key) [][2]string {
 		{"last rotation", dated(snap.At, k.LastRotation)},
 		{"next rotation", datedRotation(snap, k)},
 		{"spares", spares},
-		{"consumer", repointing},
+		{"replacement", replaced},
 		{"retire rule", retireRule(snap.At, k)},
 	}
 	for _, q := range k.Requests {

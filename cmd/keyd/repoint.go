@@ -14,7 +14,8 @@ func (a *app) repoint() *cobra.Command {
 		Long: `repoint has keyd set consumers of a key to its newest version: those that are named, by their resource
 ids or the last parts of these, or else all that the configuration says keyd moves (follow: keyd).
 keyd moves them one after the other, once the newest version is proven. One that fails stops the
-others; repoint also has keyd try again after that. keyd consumers KEY shows how far it is.`,
+others; repoint also has keyd try again after that. What is asked for lapses after a day.
+keyd consumers KEY shows how far it is.`,
 		Example: `  keyd repoint cog-cmk-key --reason "the role was missing"
   keyd repoint cog-cmk-key ai-contoso --reason "by hand"`,
 		Args: args(cobra.MinimumNArgs(1)),

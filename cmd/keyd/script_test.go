@@ -163,6 +163,7 @@ type world struct {
 	checks    []status.Check
 	adoption  status.Adoption
 	consented bool // to the retire rule
+	replaced  bool // a replacement has begun
 	proposes  bool // every act needs a second operator
 	report    control.AuditReport
 	entries   []chain.Entry  // of the audit; nil: two
@@ -307,7 +308,9 @@ func (w *world) Explain(_ context.Context, k string) (status.Explanation, error)
 	}}, w.has(k)
 }
 
-func (w *world) Check(_ context.Context, name string) (status.Checked, error) {
+func (w *world) Settings(context.Context) (status.Settings, error) { return status.Settings{}, nil }
+
+func (w *world) Check(_ context.Context, name string, _ func(status.Progress)) (status.Checked, error) {
 	if name == "" {
 		return status.Summed(w.checks), nil
 	}
@@ -317,6 +320,8 @@ func (w *world) Check(_ context.Context, name string) (status.Checked, error) {
 }
 
 func (w *world) Reload(context.Context, string) error { return w.refusal }
+
+func (w *world) AcceptStore(context.Context, string, string) error { return w.refusal }
 
 func (w *world) Audit(_ context.Context, from uint64, k string, fn func(control.AuditEntry) error) error {
 	entries := []chain.Entry{

@@ -1,5 +1,6 @@
-// Package azure_test checks docs/azure-quick-start.md, which sets up what the roles in this folder are for. Its rule:
-// the flags are Debian's azure-cli's, and the configuration is one that keyd takes.
+// Package azure_test checks what the pages in docs say of az, above all azure-quick-start.md, which sets up what the
+// roles in this folder are for. Its rule: the flags are Debian's azure-cli's, and the configuration is one that keyd
+// takes.
 package azure_test
 
 import (
@@ -98,10 +99,12 @@ type command struct {
 	flags, required [][]string
 }
 
-func commands(t *testing.T) map[string]command {
+func commands(t *testing.T) map[string]command { return commandsIn(t, "testdata/az-2.45.0.txt") }
+
+func commandsIn(t *testing.T, list string) map[string]command {
 	t.Helper()
 	all := map[string]command{}
-	for _, line := range strings.Split(strings.TrimSpace(read(t, "testdata/az-2.45.0.txt")), "\n") {
+	for _, line := range strings.Split(strings.TrimSpace(read(t, list)), "\n") {
 		words, flags, ok := strings.Cut(line, ":")
 		if strings.HasPrefix(line, "#") || !ok {
 			continue

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,12 +28,15 @@ type Parts struct {
 	// Key and Vault, a name and a URL, restrict the check to what concerns one key and its vaults, and one vault. If
 	// both are empty, the check tries everything.
 	Key, Vault string
+	// Tell is told how far the check is; nil: nobody is.
+	Tell func(status.Progress)
 
 	Self       uint32 // the daemon's own uid
 	ConfigPath string
 	Config     *config.Config
 	Start      func(*config.Config) error // why a daemon would not start with a configuration
 	Store      Store
+	Shared     SharedStore // nil where one host has the state
 	Keys       Keys
 	Observer   Observer
 	Health     Health
@@ -131,6 +135,7 @@ func Run(ctx context.Context, p Parts) ([]status.Check, error) {
 	c := &checker{Parts: p, away: newAway()}
 	if c.everything() {
 		c.config()
+		c.shared(ctx, time.Now)
 		c.store(ctx)
 		c.attestationRoot()
 	}
@@ -138,15 +143,19 @@ func Run(ctx context.Context, p Parts) ([]status.Check, error) {
 		c.hsm(ctx)
 	}
 	c.identity(ctx)
-	for _, v := range p.Config.Vaults {
-		if c.tries(v.URL) {
-			c.vault(ctx, v)
-		}
+	vaults := slices.DeleteFunc(slices.Clone(p.Config.Vaults), func(v config.Vault) bool { return !c.tries(v.URL) })
+	step := p.begin("vaults", len(vaults))
+	for _, v := range vaults {
+		c.vault(ctx, v)
+		step.done()
 	}
-	for _, name := range p.Keys.Names() {
-		if c.everything() || name == p.Key {
-			c.key(ctx, name)
-		}
+	names := slices.DeleteFunc(slices.Clone(p.Keys.Names()), func(name string) bool {
+		return !c.everything() && name != p.Key
+	})
+	step = p.begin("keys", len(names))
+	for _, name := range names {
+		c.key(ctx, name)
+		step.done()
 	}
 	c.consumers(ctx)
 	if c.everything() || p.Key != "" {
@@ -222,14 +231,18 @@ func (c *checker) store(ctx context.Context) {
 	if err == nil && !r.Consistent() {
 		err = fmt.Errorf("%s", r)
 	}
-	c.add("store", c.Config.StateDir, "audit chain", err, r.String(),
-		"keep the file, and see the runbook, #keydstoreunhealthy")
+	c.add("store", c.storeName(), "audit chain", err, r.String(),
+		"keep the state as it is, and see the runbook, #keydstoreunhealthy")
 	if why := c.AuditBroken(); why != "" {
-		c.line(status.CheckFailed, "store", c.Config.StateDir, "audit chain as it was signed", why,
+		c.line(status.CheckFailed, "store", c.storeName(), "audit chain as it was signed", why,
 			"keep the file, and see the runbook, #keydauditbroken")
 	}
 	if err := c.Store.Healthy(); err != nil {
-		c.add("store", c.Config.StateDir, "last write", err, "", "free or repair the disk")
+		remedy := "free or repair the disk"
+		if c.Shared != nil {
+			remedy = "see that the store takes changes: keyd store status"
+		}
+		c.add("store", c.storeName(), "last write", err, "", remedy)
 	}
 }
 

@@ -6,19 +6,31 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/keyd-project/keyd/internal/consumer"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/status"
 )
 
 // used are two keys of one vault, with two consumers each; what is found is for the test to say.
 type used struct {
 	usage       record.Usage
 	vault, user []consumer.Finding
+	mu          sync.Mutex
 	asked       []string
+	// meet, if any, waits for others that are asked at once.
+	meet func()
+}
+
+func (u *used) ask(what string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.asked = append(u.asked, what)
 }
 
 func (u *used) Names() []string { return []string{"one", "two"} }
@@ -35,7 +47,7 @@ func storageOf(name string) string {
 }
 
 func (u *used) Look(_ context.Context, p key.Policy) record.Usage {
-	u.asked = append(u.asked, "look "+p.Key)
+	u.ask("look " + p.Key)
 	usage := u.usage
 	for _, n := range []string{"a", "b"} {
 		usage.Consumers = append(usage.Consumers, record.ConsumerSeen{ID: storageOf(p.Key + n),
@@ -45,11 +57,14 @@ func (u *used) Look(_ context.Context, p key.Policy) record.Usage {
 }
 
 func (u *used) Vault(_ context.Context, v key.Vault) []consumer.Finding {
-	u.asked = append(u.asked, "vault "+v.Name)
+	u.ask("vault " + v.Name)
 	return u.vault
 }
 
 func (u *used) Consumer(context.Context, key.Policy, record.ConsumerSeen) []consumer.Finding {
+	if u.meet != nil {
+		u.meet()
+	}
 	return u.user
 }
 
@@ -127,9 +142,30 @@ func TestNobodyIsAskedWhenKeydCannotSignIn(t *testing.T) {
 func TestWhatASearchDoesNotSeeIsSaidOnceForAllKeys(t *testing.T) {
 	u := &used{usage: record.Usage{Unseen: []string{"subscription s2 is not shown to OBJECT_ID"}}}
 	wantLines(t, setUp(t, u, nil), "warning one: search")
-	want := []string{"look one", "vault weu", "look two"}
-	if !slices.Equal(u.asked, want) {
+	want := []string{"look one", "look two", "vault weu"}
+	if slices.Sort(u.asked); !slices.Equal(u.asked, want) {
 		t.Errorf("asked %q, want %q", u.asked, want)
+	}
+}
+
+// Many consumers are asked at once, and the lines come in the order of the keys all the same.
+func TestSeveralConsumersAreAskedAtOnce(t *testing.T) {
+	all := make(chan struct{})
+	var here atomic.Int32
+	var told []string
+	u := &used{user: []consumer.Finding{{Question: "identity"}}, meet: func() {
+		if here.Add(1) == 4 {
+			close(all)
+		}
+		<-all
+	}}
+	lines := setUp(t, u, func(c *checker) {
+		c.Tell = func(p status.Progress) { told = append(told, p.Words()) }
+	})
+	wantLines(t, lines, "ok storage account stonea: identity", "ok storage account stoneb: identity",
+		"ok storage account sttwoa: identity", "ok storage account sttwob: identity")
+	if len(told) != 7 || told[6] != "5 of 5 vaults and consumers checked" {
+		t.Errorf("told %q", told)
 	}
 }
 

@@ -109,7 +109,7 @@ func TestEachMistakeAboutConsumersIsNamedWithPlaceAndRemedy(t *testing.T) {
 				blindRemedy},
 		{"no log to be quiet", "    consumers: none\n    «retire: {disable_after: 90d, unused_for: 30d}\n",
 			"keys.cmk.retire.unused_for: none of the key's vaults has a workspace with its audit log; write " +
-				"evidence: {workspace: ID} under the vault, or leave unused_for out"},
+				"evidence: {workspace: ID} under a Key Vault, or leave unused_for out"},
 		{"an unknown field of a rule", "    consumers: none\n    retire: {disable_after: 90d, «unusedfor: 30d}\n",
 			"unknown field keys.cmk.retire.unusedfor; did you mean unused_for?"},
 	} {
@@ -135,7 +135,8 @@ func TestARuleOfTheDefaultsWithoutConsumersIsOneMistake(t *testing.T) {
 func TestALogThatCoversOnlyOneVaultIsNotEnough(t *testing.T) {
 	text := evident(consuming("    retire: {disable_after: 90d}\n"))
 	wantProblems(t, text, "keyd.yaml:16:5: keys.cmk.retire: nothing tells keyd who still uses an old version of the "+
-		"key in vault mhsm; "+blindRemedy)
+		"key in vault mhsm; "+strings.Replace(blindRemedy, ", or evidence: {workspace: ID} under the vault",
+		" (keyd reads no log of a Managed HSM)", 1))
 }
 
 // evident gives the vault weu a workspace.

@@ -14,8 +14,14 @@ import (
 const defaultUnusedFor = 30 * day
 
 // blindRemedy is what to do about a rule under which keyd could not know who uses an old version.
-const blindRemedy = "list under consumers the resources that encrypt under the key, or write azure.subscriptions, or " +
-	"evidence: {workspace: ID} under the vault; if nothing in Azure encrypts under it, write consumers: none"
+func blindRemedy(v key.Vault) string {
+	evidence := ", or evidence: {workspace: ID} under the vault"
+	if v.Kind == key.ManagedHSM {
+		evidence = " (keyd reads no log of a Managed HSM)"
+	}
+	return "list under consumers the resources that encrypt under the key, or write azure.subscriptions" + evidence +
+		"; if nothing in Azure encrypts under it, write consumers: none"
+}
 
 func readRetire(s *section) key.RetireRule {
 	f, ok := s.byName["retire"]
@@ -57,13 +63,13 @@ func finishRetire(c *Config, p *key.Policy, s *section) {
 		return
 	}
 	where, name := s.conflict("retire", "consumers", "vaults")
-	switch blind := withoutLog(p); {
+	switch blind, found := withoutLog(p); {
 	case rule.UnusedFor > 0 && len(p.Workspaces) == 0 && len(p.Vaults) > 0:
-		s.rep.add(where, "write evidence: {workspace: ID} under the vault, or leave unused_for out",
+		s.rep.add(where, "write evidence: {workspace: ID} under a Key Vault, or leave unused_for out",
 			"%s.unused_for: none of the key's vaults has a workspace with its audit log", name)
-	case !s.has("consumers") && !p.Discover && blind != "":
-		s.rep.add(where, blindRemedy, "%s: nothing tells keyd who still uses an old version of the key in vault %s",
-			name, blind)
+	case !s.has("consumers") && !p.Discover && found:
+		s.rep.add(where, blindRemedy(blind),
+			"%s: nothing tells keyd who still uses an old version of the key in vault %s", name, blind.Name)
 	}
 	refuseRareProofs(c, p, s)
 	if rule.UnusedFor == 0 && len(p.Workspaces) > 0 {
@@ -72,14 +78,14 @@ func finishRetire(c *Config, p *key.Policy, s *section) {
 	rule.Watched = watched(c.Azure.Subscriptions, *p)
 }
 
-// withoutLog is the name of the first of the key's vaults that has no workspace; "" if each has one.
-func withoutLog(p *key.Policy) string {
+// withoutLog is the first of the key's vaults that has no workspace; found is false if each has one.
+func withoutLog(p *key.Policy) (v key.Vault, found bool) {
 	for _, v := range p.Vaults {
 		if p.Workspaces[v.URL] == "" {
-			return v.Name
+			return v, true
 		}
 	}
-	return ""
+	return v, false
 }
 
 // watched is the digest of what keyd looks at before it disables a version of a key; "" if that is nothing.

@@ -20,7 +20,8 @@ type sight struct {
 	since   time.Time // as the service says; zero: it does not
 	needs   []keyRef  // what else it says it needs
 	callers []string  // object ids
-	err     error     // why what it uses is not known
+	birth   birth
+	err     error // why what it uses is not known
 }
 
 // adapters know what each type of resource shows. They return the resource, and those of its children that have a key
@@ -90,11 +91,14 @@ func (s sight) concerns(p key.Policy) bool {
 	return s.key.of(p)
 }
 
+// ofHeir reports whether the resource is set to the key that replaces a policy's key.
+func (s sight) ofHeir(p key.Policy) bool { return p.Heir.Has(s.key.name, s.key.vault) }
+
 // shown is what was seen, as it concerns a policy's key.
 func (s sight) shown(p key.Policy) record.ConsumerSeen {
 	seen := record.ConsumerSeen{
 		ID: s.id, Service: s.service, Err: s.err, Vault: s.key.vault, Key: s.key.name, Uses: s.uses,
-		Follows: s.follows, Since: s.since, Callers: s.callers,
+		Follows: s.follows, Since: s.since, Callers: s.callers, Made: s.birth.made, Own: s.birth.own,
 	}
 	switch {
 	case s.key.of(p):

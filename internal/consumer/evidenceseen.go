@@ -81,7 +81,7 @@ func (k *vaultLog) seen(name string, v key.Vault) record.LogSeen {
 	uses := l.Keys[strings.ToLower(name)]
 	s := record.LogSeen{From: from, Until: until, Asked: k.review.since}
 	if uses != nil && !uses.Since.IsZero() {
-		s.First, s.Uses = uses.times()
+		uses.times(&s)
 		s.From = later(s.From, uses.Since)
 	}
 	// If the workspace has older rows of this vault, and none of keyd's there, then the ledger is wrong.
@@ -120,16 +120,20 @@ func (k *vaultLog) trouble(name string, s record.LogSeen, missing int, first own
 	return nil
 }
 
-// times are the first and the last uses, by version and caller.
-func (k *keyUses) times() (first, last map[string]map[string]time.Time) {
-	first, last = map[string]map[string]time.Time{}, map[string]map[string]time.Time{}
+// times notes the first, the last and the last good uses, by version and caller.
+func (k *keyUses) times(of *record.LogSeen) {
+	of.First, of.Uses = map[string]map[string]time.Time{}, map[string]map[string]time.Time{}
+	of.Done = map[string]map[string]time.Time{}
 	for version, callers := range k.Uses {
-		first[version], last[version] = map[string]time.Time{}, map[string]time.Time{}
+		first, last, done := map[string]time.Time{}, map[string]time.Time{}, map[string]time.Time{}
 		for caller, s := range callers {
-			first[version][caller], last[version][caller] = s.First, s.Last
+			first[caller], last[caller] = s.First, s.Last
+			if !s.Done.IsZero() {
+				done[caller] = s.Done
+			}
 		}
+		of.First[version], of.Uses[version], of.Done[version] = first, last, done
 	}
-	return first, last
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -16,6 +16,9 @@ type resource[P any] struct {
 	Location   *string    `json:"location"`
 	Identity   identities `json:"identity"`
 	Properties *P         `json:"properties"`
+	System     *struct {
+		Made *string `json:"createdAt"`
+	} `json:"systemData"`
 }
 
 // read gets the resource with an id. suffix is the path of a child, such as "/encryptionProtector/current", and may end
@@ -27,7 +30,13 @@ func read[P any](ctx context.Context, c *Client, id, suffix string) (resource[P]
 	if err := c.get(ctx, k, id+child, query, apiVersionOf(id), &r); err != nil {
 		return r, err
 	}
-	return r, k.check(r.is(id + child))
+	if err := r.is(id + child); err != nil {
+		return r, k.fail(err)
+	}
+	if child == "" {
+		noteBirth(ctx, id, r.birth())
+	}
+	return r, nil
 }
 
 // children lists what belongs to a resource, such as "encryptionScopes".
@@ -44,6 +53,7 @@ func children[P any](ctx context.Context, c *Client, id, kind, words string) ([]
 		if err := k.check(r.is(*r.ID)); err != nil {
 			return nil, err
 		}
+		noteBirth(ctx, *r.ID, r.birth())
 	}
 	return all, nil
 }

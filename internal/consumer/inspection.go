@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
@@ -17,11 +18,12 @@ import (
 type LocalRoles func(ctx context.Context, vaultURL, keyName string) ([]vault.LocalRole, error)
 
 // Inspection looks at how consumers are set up, as one would by hand. It asks each vault and each role once, and only
-// reads. It is for one check.
+// reads. It is for one check. It is safe for concurrent use.
 type Inspection struct {
 	client  *Client
 	watcher *Watcher
 	near    []string // subscriptions in which to look for vaults first
+	mu      sync.Mutex
 	single  []string // object ids that are no groups
 	local   LocalRoles
 
@@ -86,6 +88,8 @@ func (w *Watcher) Inspect(policies []key.Policy, own string, local LocalRoles) *
 // Look looks at who uses a key now.
 func (i *Inspection) Look(ctx context.Context, p key.Policy) record.Usage {
 	u := i.watcher.Look(ctx, p)
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	for _, c := range u.Consumers {
 		i.single = append(i.single, c.Callers...)
 	}

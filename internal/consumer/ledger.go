@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -62,6 +63,8 @@ type keyUses struct {
 type span struct {
 	First time.Time `json:"first"`
 	Last  time.Time `json:"last"`
+	// Done is the last time that it succeeded; zero: never, or before keyd noted that.
+	Done time.Time `json:"done,omitzero"`
 }
 
 // with is the span once it happened at another time, too.
@@ -217,7 +220,11 @@ func (k *keyUses) use(r logRow) {
 	if _, known := callers[caller]; !known && len(callers) >= mostLogCallers {
 		caller = ""
 	}
-	callers[caller] = callers[caller].with(r.at)
+	seen := callers[caller].with(r.at)
+	if r.status == http.StatusOK && r.at.After(seen.Done) {
+		seen.Done = r.at
+	}
+	callers[caller] = seen
 }
 
 // stretch is the last stretch of time without a gap, as far as keyd has read, and how many of keyd's own calls are

@@ -26,6 +26,10 @@ type standing struct {
 	First   time.Time            `json:"first"`             // the first look that showed it
 	Before  time.Time            `json:"before,omitzero"`   // the last look before that; zero: there was none
 	Left    map[string]time.Time `json:"left,omitempty"`    // when it was first seen on another version
+	Made    time.Time            `json:"made,omitzero"`     // see birth
+	Own     string               `json:"own,omitempty"`
+	Gone    bool                 `json:"gone,omitempty"` // a look since then did not find it
+	Anew    time.Time            `json:"anew,omitzero"`  // when it began again
 	last    time.Time            // the last look that showed the version, since this start of keyd
 }
 
@@ -66,37 +70,98 @@ func emptyEntry(name string) error {
 		"the state back from a backup", name)
 }
 
-// date gives each consumer the times since when it uses its version and since when it has left others. now is when the
-// look ended: what it showed may have begun no later.
+// date gives each consumer the times since when it uses its version and since when it has left others, also those in
+// other vaults. now is when the look ended: what it showed may have begun no later.
 func (m *memory) date(u *record.Usage, now time.Time) {
-	places := map[string]int{}
+	places, dated, unseen := map[string]int{}, map[string]bool{}, map[string]bool{}
 	for i := range u.Consumers {
 		c := &u.Consumers[i]
-		place := strings.ToLower(c.ID + " " + c.Vault + "/keys/" + c.Key)
+		place := placesOf(c.ID) + strings.ToLower(strings.TrimPrefix(c.Vault, "https://")+"/keys/"+c.Key)
 		if places[place]++; places[place] > 1 { // a namespace can have one key twice, at two versions
 			place = fmt.Sprintf("%s %d", place, places[place])
 		}
-		if c.Err == nil {
+		switch dated[place] = true; {
+		case c.Err == nil:
 			m.dateOne(place, c, now)
+		case !isGone(c.Err) && !errors.Is(c.Err, ErrOwnKey):
+			unseen[placesOf(c.ID)] = true
+		default:
+			delete(dated, place)
 		}
 	}
+	m.leave(u.Consumers, dated, unseen, now)
+	for i := range u.Consumers {
+		if c := &u.Consumers[i]; c.Err == nil {
+			c.Left, c.Anew = m.left(c.ID)
+		}
+	}
+}
+
+// placesOf is how the places of a resource begin: the keys that it is or was set to.
+func placesOf(id string) string { return strings.ToLower(id) + " https://" }
+
+// leave notes which places the resources are not at any more. One that is not among the consumers at all may be a child
+// of what could not be seen.
+func (m *memory) leave(seen []record.ConsumerSeen, dated, unseen map[string]bool, now time.Time) {
+	listed := map[string]bool{}
+	for _, c := range seen {
+		listed[placesOf(c.ID)] = true
+	}
+	for place, s := range m.Standings {
+		id, _, _ := strings.Cut(place, placesOf(""))
+		of := placesOf(id)
+		if s.Gone || dated[place] || unseen[of] || !listed[of] && len(unseen) > 0 {
+			continue
+		}
+		s.goes(now)
+		m.changed = true
+	}
+}
+
+// left has, by version, when a resource left it last, of those that it does not use, and when it began anew.
+func (m *memory) left(id string) (left map[string]time.Time, anew time.Time) {
+	for place, s := range m.Standings {
+		if !strings.HasPrefix(place, placesOf(id)) {
+			continue
+		}
+		if s.Anew.After(anew) {
+			anew = s.Anew
+		}
+		for version, at := range s.Left {
+			if left == nil {
+				left = map[string]time.Time{}
+			}
+			if at.After(left[version]) {
+				left[version] = at
+			}
+		}
+	}
+	for place, s := range m.Standings {
+		if strings.HasPrefix(place, placesOf(id)) {
+			delete(left, s.Version)
+		}
+	}
+	return left, anew
 }
 
 func (m *memory) dateOne(place string, c *record.ConsumerSeen, now time.Time) {
 	s, known := m.Standings[place]
 	if !known {
-		if c.Uses == "" {
-			return
-		}
 		s = &standing{Version: c.Uses, First: now}
 		m.Standings[place], m.changed = s, true
+	}
+	if s.madeAgain(c) {
+		s.begin(now)
+		m.changed = true
 	}
 	if c.Uses != s.Version {
 		s.move(c.Uses, now)
 		m.changed = true
 	}
+	if s.keep(c) {
+		m.changed = true
+	}
 	s.last = now
-	c.Left = s.left()
 	if c.Uses == "" {
 		c.Since = time.Time{}
 		return
@@ -107,13 +172,52 @@ func (m *memory) dateOne(place string, c *record.ConsumerSeen, now time.Time) {
 	}
 }
 
-// move notes that a consumer shows another version.
-func (s *standing) move(to string, now time.Time) {
+// madeAgain reports whether the resource is not the one that had its id before.
+func (s *standing) madeAgain(c *record.ConsumerSeen) bool {
+	return s.Gone || !s.Made.IsZero() && !c.Made.IsZero() && !s.Made.Equal(c.Made) ||
+		s.Own != "" && c.Own != "" && s.Own != c.Own
+}
+
+// begin begins anew: the resource may have been restored from a backup that is older than its leaving a version.
+func (s *standing) begin(now time.Time) {
+	if s.Before = s.last; s.last.IsZero() { // keyd was started since
+		s.Before = s.First
+	}
+	s.First, s.Gone, s.Anew = now, false, now
+}
+
+// goes notes that the resource is not there any more, or has another key.
+func (s *standing) goes(now time.Time) {
+	if s.Version != "" {
+		s.leave(s.Version, now)
+	}
+	s.move("", now)
+	s.Gone = true
+}
+
+func (s *standing) leave(version string, now time.Time) {
 	if s.Left == nil {
 		s.Left = map[string]time.Time{}
 	}
+	s.Left[version] = now
+}
+
+// keep keeps what Azure shows of the birth of the resource, and reports whether that is new.
+func (s *standing) keep(c *record.ConsumerSeen) bool {
+	made, own := s.Made, s.Own
+	if !c.Made.IsZero() {
+		s.Made = c.Made
+	}
+	if c.Own != "" {
+		s.Own = c.Own
+	}
+	return !made.Equal(s.Made) || own != s.Own
+}
+
+// move notes that a consumer shows another version.
+func (s *standing) move(to string, now time.Time) {
 	if s.Version != "" && to != "" {
-		s.Left[s.Version] = now
+		s.leave(s.Version, now)
 	}
 	delete(s.Left, to)
 	s.Before = s.last
@@ -121,17 +225,6 @@ func (s *standing) move(to string, now time.Time) {
 		s.Before = s.First
 	}
 	s.Version, s.First = to, now
-}
-
-func (s *standing) left() map[string]time.Time {
-	if len(s.Left) == 0 {
-		return nil
-	}
-	left := make(map[string]time.Time, len(s.Left))
-	for version, at := range s.Left {
-		left[version] = at
-	}
-	return left
 }
 
 // remember notes who was found now, and forgets who no longer counts.

@@ -26,6 +26,7 @@ type round struct {
 	subscriptions []string // to search
 	at            time.Time
 
+	lacking  lacking
 	seen     memo[answer]
 	searched memo[searched]
 	scope    memo[scope]
@@ -73,8 +74,9 @@ func (r *round) ask(ctx context.Context, id string) answer {
 		if !understood {
 			return answer{err: errNotUnderstood}
 		}
+		ctx, births := withBirths(ctx)
 		sights, err := look(ctx, r.client, id)
-		return answer{sights, err}
+		return answer{births.give(sights), r.lacking.note(err)}
 	})
 }
 
@@ -95,7 +97,7 @@ func (r *round) search(ctx context.Context, v key.Vault) searched {
 		}
 		var err error
 		s.found, err = search(ctx, r.client, where.subscriptions, strings.TrimPrefix(v.URL, "https://"))
-		if err != nil {
+		if r.lacking.note(err) != nil {
 			s.unseen = append(s.unseen, err.Error())
 		}
 		return s
@@ -108,7 +110,7 @@ func (r *round) searchable(ctx context.Context) (s scope) {
 		return scope{unseen: []string{"azure.subscriptions names no subscription to search"}}
 	}
 	shown, err := visible(ctx, r.client)
-	if err != nil {
+	if r.lacking.note(err) != nil {
 		return scope{unseen: []string{err.Error()}}
 	}
 	for _, id := range r.subscriptions {
@@ -209,7 +211,7 @@ func sorted(targets map[string]*target) (all []*target) {
 
 // shown is what a resource shows of a key. What is configured always shows something: where it is set to another key,
 // and nothing of it is set to this one, it shows that. Of a resource that is not configured only what concerns the key
-// is shown.
+// is shown. Of one that is configured or was found earlier, what went to the key that replaces this one is shown, too.
 func (t *target) shown(p key.Policy, at time.Time) (all []record.ConsumerSeen) {
 	if t.answer.err != nil {
 		if !t.configured && !t.mayConcern(p, at) {
@@ -223,11 +225,12 @@ func (t *target) shown(p key.Policy, at time.Time) (all []record.ConsumerSeen) {
 	ours := t.concerns(p)
 	for i, s := range t.answer.sights {
 		itself := t.configured && i == 0
-		if !itself && !s.concerns(p) {
+		replaced := (t.configured || t.known != nil) && s.ofHeir(p)
+		if !itself && !replaced && !s.concerns(p) {
 			continue
 		}
 		c := s.shown(p)
-		c.Configured = t.configured && (s.concerns(p) || !ours)
+		c.Configured = t.configured && (s.concerns(p) || replaced || !ours)
 		if c.Configured && s.key == (keyRef{}) && c.Err == nil {
 			c.Err = trouble(s.id, "set it to the key, or take it out of consumers: in keyd's configuration",
 				"%w, and not under %s", ErrOwnKey, p.Key)

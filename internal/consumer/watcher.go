@@ -36,6 +36,8 @@ type Watcher struct {
 	client        *Client
 	subscriptions []string
 	keys          map[string]*watched
+	began         time.Time // the last look at all keys
+	tokenless     bool      // since then, not all could be asked for want of a token
 }
 
 // watched is what a Watcher has of one key.
@@ -56,14 +58,11 @@ func (w *Watcher) Use(c *Client, subscriptions []string) {
 	w.mu.Lock()
 	w.client, w.subscriptions = c, slices.Clone(subscriptions)
 	w.mu.Unlock()
-	select {
-	case w.poke <- struct{}{}:
-	default:
-	}
+	w.again()
 }
 
-// Run looks at the consumers of all keys every hour, and at once after Use. After the first time it spreads the looks
-// over half of the hour.
+// Run looks at the consumers of all keys every hour, and at once after Use, or when sign-ins work again. Other looks it
+// spreads over half of the hour.
 func (w *Watcher) Run(ctx context.Context) {
 	for soon := true; ; {
 		begun := w.cfg.Clock()
@@ -74,7 +73,7 @@ func (w *Watcher) Run(ctx context.Context) {
 	}
 }
 
-// lookAtAll looks at every key once. It reports whether Use cut it short.
+// lookAtAll looks at every key once. It reports whether something cut it short for which keyd looks at all at once.
 func (w *Watcher) lookAtAll(ctx context.Context, soon bool) (again bool) {
 	select {
 	case <-w.poke: // this round asks through the new client already
@@ -89,6 +88,9 @@ func (w *Watcher) lookAtAll(ctx context.Context, soon bool) (again bool) {
 		}
 	}
 	r := w.round()
+	w.mu.Lock()
+	w.began = r.at
+	w.mu.Unlock()
 	for i, p := range busy {
 		if i > 0 && !soon && w.sleep(ctx, Every/2/time.Duration(len(busy))) {
 			return true
@@ -98,10 +100,11 @@ func (w *Watcher) lookAtAll(ctx context.Context, soon bool) (again bool) {
 		}
 		w.look(ctx, r, p)
 	}
+	w.looked(r, true)
 	return false
 }
 
-// sleep reports whether Use ended it.
+// sleep reports whether something ended it for which keyd looks at all at once.
 func (w *Watcher) sleep(ctx context.Context, d time.Duration) (used bool) {
 	timer := time.NewTimer(max(d, 0))
 	defer timer.Stop()
@@ -172,6 +175,7 @@ var errNoClient = errors.New("keyd has no client of Azure's Resource Manager yet
 func (w *Watcher) look(ctx context.Context, r *round, p key.Policy) record.Usage {
 	k := w.of(p.Key)
 	u, targets, err := w.ask(ctx, r, k, p)
+	w.looked(r, false)
 	if err != nil {
 		return record.Usage{At: r.at, Err: err}
 	}

@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/keyd-project/keyd/internal/consumer"
@@ -127,6 +129,57 @@ func TestLooksAreSpreadOverHalfAnHour(t *testing.T) {
 	})
 }
 
+// Vaults are asked every few minutes, so they show first that sign-ins work again. What keyd could not ask before for
+// want of a token must not stay a problem until the hour is over.
+func TestAfterASignInWorksAgainConsumersAreLookedAtAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		id := accounts(1)[0]
+		c := newCloud(map[string]string{id: account(id, newID)})
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		token := &failingToken{err: errors.New("the sign-in failed")}
+		client, err := consumer.NewClient(consumer.ClientConfig{Credential: token, Transport: c,
+			Budget: consumer.NewBudget(1e6, 1e6)})
+		must(t, err)
+		w := consumer.NewWatcher(consumer.Config{Clock: time.Now, Logger: slog.New(slog.DiscardHandler),
+			Policies: func() []key.Policy { return []key.Policy{cmk(id)} }})
+		w.Use(client, nil)
+		go w.Run(ctx)
+		seen := func() key.Reason {
+			synctest.Wait()
+			return key.ReasonOf(w.Last("cmk").Consumers[0].Err)
+		}
+		time.Sleep(4 * time.Minute) // the SDK tries again
+		if why := seen(); why != key.NoToken {
+			t.Fatalf("%q: %v", why, w.Last("cmk").Consumers[0].Err)
+		}
+		asked := w.Last("cmk").At
+		if w.SignInWorks(); seen() != key.NoToken || w.Last("cmk").At != asked {
+			t.Error("keyd looks again although it has just looked")
+		}
+		token.err = nil
+		time.Sleep(time.Minute)
+		if w.SignInWorks(); seen() != "" {
+			t.Errorf("keyd does not look again: %v", w.Last("cmk").Consumers[0].Err)
+		}
+		asked = w.Last("cmk").At
+		time.Sleep(10 * time.Minute)
+		if w.SignInWorks(); seen() != "" || w.Last("cmk").At != asked {
+			t.Error("keyd looks again although it sees all")
+		}
+	})
+}
+
+// failingToken is a credential whose sign-ins fail.
+type failingToken struct{ err error }
+
+func (f *failingToken) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	if f.err != nil {
+		return azcore.AccessToken{}, f.err
+	}
+	return azcore.AccessToken{Token: "secret", ExpiresOn: time.Now().Add(time.Hour)}, nil
+}
+
 func TestANewConfigurationIsLookedAtAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ids := accounts(2)
@@ -236,6 +289,82 @@ func TestARestartForgetsNothingAndSavesOnlyChanges(t *testing.T) {
 	}
 	if kept.saves != 2 {
 		t.Errorf("saved %d times", kept.saves)
+	}
+}
+
+// A resource that was deleted and made again may have been restored from a backup under a version that it left long
+// ago. Whatever shows that it was made again, its time begins anew: retire.backups counts from then.
+func TestAResourceThatWasMadeAgainBeginsAnew(t *testing.T) {
+	const born = `,"systemData":{"createdAt":"2026-01-01T00:00:00Z"}}`
+	made := func(body, from, to string) string { return strings.Replace(body, from, to, 1) }
+	now := strings.TrimSuffix(account(cosmos, newID), "}") + born
+	for name, c := range map[string]struct {
+		between, after string // what Azure shows; "": it says that there is no such resource
+		again          bool
+	}{
+		"it is the same":              {now, now, false},
+		"it was made later":           {now, made(now, "2026-01-01", "2026-11-30"), true},
+		"it has another identity":     {now, made(now, `"SYSTEM"`, `"USER"`), true},
+		"it was not there":            {"", now, true},
+		"it does not say when":        {now, made(now, `"createdAt"`, `"other"`), false},
+		"it could not be seen":        {"{", now, false},
+		"it was set to another key":   {made(now, "keys/cmk", "keys/two"), now, true},
+		"it was on the service's own": {made(now, "WEU/keys/cmk", ""), now, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			at, kept := &clock{today}, &ledger{}
+			cloud := newCloud(nil)
+			cloud.set(cosmos, strings.Replace(now, newID, oldID, 1))
+			look := func() record.ConsumerSeen {
+				at.now = at.now.Add(time.Hour)
+				w := watcher(t, cloud, consumer.Config{Clock: at.Now, Ledgers: kept}) // keyd starts anew each time
+				return w.Look(t.Context(), cmk(cosmos)).Consumers[0]
+			}
+			look()
+			cloud.set(cosmos, now)
+			left := look().Left[oldID]
+			if cloud.set(cosmos, c.between); c.between == "" {
+				cloud.remove(cosmos)
+			}
+			look()
+			cloud.set(cosmos, c.after)
+			seen := look()
+			if got := seen.Anew; got.Equal(at.now) != c.again || got.IsZero() == c.again {
+				t.Errorf("began anew at %s: %+v", got, seen)
+			}
+			if got := seen.Left[oldID]; !got.Equal(left) {
+				t.Errorf("left at %s, and before that at %s", got, left)
+			}
+			if c.again != seen.Since.Equal(at.now) {
+				t.Errorf("uses the version since %s", seen.Since)
+			}
+			if again := look().Anew; !again.Equal(seen.Anew) {
+				t.Errorf("the next look dates it anew: %s", again)
+			}
+		})
+	}
+}
+
+// A consumer may go from one vault of the key to another, and back. Which version it left when is known in both.
+func TestAVersionInAnotherVaultIsLeft(t *testing.T) {
+	at, kept := &clock{today}, &ledger{}
+	c := newCloud(nil)
+	look := func(in, version string) record.ConsumerSeen {
+		at.now = at.now.Add(time.Hour)
+		c.set(cosmos, strings.Replace(account(cosmos, version), "WEU", in, 1))
+		w := watcher(t, c, consumer.Config{Clock: at.Now, Ledgers: kept})
+		return w.Look(t.Context(), cmk(cosmos)).Consumers[0]
+	}
+	look(weu, oldID)
+	there := look(neu, newID)
+	if !there.Left[oldID].Equal(at.now) {
+		t.Errorf("in the other vault: left %v", there.Left)
+	}
+	if later := look(neu, newID); !later.Left[oldID].Equal(there.Left[oldID]) {
+		t.Errorf("the next look dates it anew: %v", later.Left)
+	}
+	if back := look(weu, oldID); len(back.Left) != 1 || !back.Left[newID].Equal(at.now) || !back.Since.Equal(at.now) {
+		t.Errorf("back again: since %s, left %v", back.Since, back.Left)
 	}
 }
 

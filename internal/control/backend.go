@@ -44,15 +44,23 @@ type Backend interface {
 	Consumers(ctx context.Context, keyName string, discover bool) ([]status.KeyConsumers, error)
 	// Repoint asks for consumers of a key to be moved to the newest version.
 	Repoint(ctx context.Context, actor, keyName, reason string, consumers []string) error
+	// Replacements shows how far replacements are, or what would follow from one. It changes nothing.
+	Replacements(ctx context.Context, o ReplaceOptions) ([]status.Replacement, error)
+	// Replace takes the next step of a replacement, as Replacements showed it under the digest.
+	Replace(ctx context.Context, actor, reason string, o ReplaceOptions) error
 	// Approve has a proposed act happen, and Withdraw ends the proposal. ActorOf(ctx) is who asks for it.
 	Approve(ctx context.Context, proposal key.ID, reason string) error
 	Withdraw(ctx context.Context, proposal key.ID, reason string) error
+	// Settings are the guarded settings in force.
+	Settings(ctx context.Context) (status.Settings, error)
 	Plan(ctx context.Context) ([]status.Planned, error)
 	// Explain returns what each rule of the plan says about one key.
 	Explain(ctx context.Context, keyName string) (status.Explanation, error)
-	// Check tries everything, or what concerns the key or the vault with this name.
-	Check(ctx context.Context, name string) (status.Checked, error)
+	// Check tries everything, or what concerns the key or the vault with this name. It tells how far it is.
+	Check(ctx context.Context, name string, tell func(status.Progress)) (status.Checked, error)
 	Reload(ctx context.Context, actor string) error
+	// AcceptStore has this host go on with a store that lacks what the host saw in it.
+	AcceptStore(ctx context.Context, actor, reason string) error
 	// Audit calls fn with each entry from number from on, oldest first; with a keyName, only entries about that key.
 	// It stops at fn's first error.
 	Audit(ctx context.Context, from uint64, keyName string, fn func(AuditEntry) error) error
@@ -123,10 +131,18 @@ type Actor struct {
 	// Login is the user who logged in to the session that the request came from, which sudo does not change. It is ""
 	// if nobody can tell, and for whoever only reads.
 	Login string
+	// Host is where the request came from; "" where the instance has one host.
+	Host string
 }
 
-// String returns text such as "uid 0 (root), login anna".
-func (a Actor) String() string { return a.user() + ", login " + cmp.Or(a.Login, "unknown") }
+// String returns text such as "uid 0 (root), login anna", or "uid 0 (root) on hq-a, login anna".
+func (a Actor) String() string {
+	on := ""
+	if a.Host != "" {
+		on = " on " + a.Host
+	}
+	return a.user() + on + ", login " + cmp.Or(a.Login, "unknown")
+}
 
 // user returns text such as "uid 1000 (anna)".
 func (a Actor) user() string {

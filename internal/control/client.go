@@ -140,11 +140,6 @@ func (c *Client) Explain(ctx context.Context, keyName string) (status.Explanatio
 	return get[status.Explanation](ctx, c, slowTimeout, "/v1/plan/explain?"+url.Values{"key": {keyName}}.Encode())
 }
 
-// Check tries everything that the daemon needs, or what concerns the key or the vault with this name.
-func (c *Client) Check(ctx context.Context, name string) (status.Checked, error) {
-	return get[status.Checked](ctx, c, slowTimeout, "/v1/check?"+url.Values{"name": {name}}.Encode())
-}
-
 // Reload makes the daemon read its configuration again.
 func (c *Client) Reload(ctx context.Context) error {
 	_, err := post[struct{}](ctx, c, quickTimeout, "/v1/reload", nil)

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -147,6 +148,15 @@ func (f *fake) Repoint(_ context.Context, actor, k, reason string, consumers []s
 	return f.note("%s moves %v of %s: %s", actor, consumers, k, reason)
 }
 
+func (f *fake) Replacements(_ context.Context, o ReplaceOptions) ([]status.Replacement, error) {
+	return []status.Replacement{{Key: o.Key, With: o.With, Vault: o.Vault, Digest: "sha256:shown"}}, nil
+}
+
+func (f *fake) Replace(_ context.Context, actor, reason string, o ReplaceOptions) error {
+	return f.note("%s replaces %s with %s in %q, %q, as in %q: %s", actor, o.Key, o.With, o.Vault, o.Step, o.Digest,
+		reason)
+}
+
 func (f *fake) Approve(ctx context.Context, id key.ID, reason string) error {
 	return f.note("%s approves %s: %s", ActorOf(ctx), id, reason)
 }
@@ -163,12 +173,27 @@ func (f *fake) Explain(_ context.Context, k string) (status.Explanation, error) 
 	return status.Explanation{Rules: []status.RuleAnswer{{Rule: "held", Asked: true}}, Next: next}, nil
 }
 
+func (f *fake) Settings(context.Context) (status.Settings, error) {
+	return status.Settings{NeedsApproval: true, InForce: map[string]map[string]string{"": {"control.group": "g"}}}, nil
+}
+
 func (f *fake) Plan(context.Context) ([]status.Planned, error) {
 	return []status.Planned{{Key: "a", Step: "idle"}}, nil
 }
 
-func (f *fake) Check(_ context.Context, name string) (status.Checked, error) {
+func (f *fake) Check(_ context.Context, name string, tell func(status.Progress)) (status.Checked, error) {
+	if name == "unknown" {
+		return status.Checked{}, &UsageError{Text: "there is no key and no vault unknown"}
+	}
+	tell(status.Progress{Done: 1, Of: 2, What: "keys"})
+	if name == "broken" {
+		return status.Checked{}, errors.New("the store is gone")
+	}
 	return status.Summed([]status.Check{{Area: "hsm", Subject: name, Result: status.CheckOK}}), nil
+}
+
+func (f *fake) AcceptStore(_ context.Context, actor, reason string) error {
+	return f.note("%s accepts the store: %s", actor, reason)
 }
 
 func (f *fake) Reload(_ context.Context, actor string) error { return f.note("%s reloads", actor) }

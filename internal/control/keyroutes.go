@@ -25,17 +25,3 @@ func (c *call) prove(ctx context.Context) error {
 	}
 	return c.answer(http.StatusOK, proofs)
 }
-
-func (c *call) check(ctx context.Context) error {
-	name := c.r.URL.Query().Get("name")
-	if name != "" {
-		if err := checkName(name); err != nil {
-			return err
-		}
-	}
-	checked, err := c.backend.Check(ctx, name)
-	if err != nil {
-		return err
-	}
-	return c.answer(http.StatusOK, checked)
-}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -106,6 +107,9 @@ func TestAnswersToReadersArriveWhole(t *testing.T) {
 		r[0].Digest != "d1" || r[0].Never || !r[1].Never {
 		t.Errorf("retirements %+v, %v", r, err)
 	}
+	if s, err := c.Settings(ctx); err != nil || !s.NeedsApproval || s.InForce[""]["control.group"] != "g" {
+		t.Errorf("settings %+v, %v", s, err)
+	}
 	if p, err := c.Plan(ctx); err != nil || len(p) != 1 {
 		t.Errorf("plan %+v, %v", p, err)
 	}
@@ -116,7 +120,7 @@ func TestAnswersToReadersArriveWhole(t *testing.T) {
 	if _, err := c.Explain(ctx, "b"); !errors.As(err, &usage) {
 		t.Errorf("explanation of a key that is not there: %v", err)
 	}
-	p, err := c.Check(ctx, "a")
+	p, err := c.Check(ctx, "a", ignore)
 	if err != nil || len(p.Checks) != 1 || p.Checks[0].Subject != "a" || p.Summary[status.CheckOK] != 1 {
 		t.Errorf("check %+v, %v", p, err)
 	}
@@ -329,13 +333,35 @@ func TestBusyConnectionsAreNotDroppedForNewOnes(t *testing.T) {
 	}
 }
 
+// ignore ignores how far a check is.
+func ignore(status.Progress) {}
+
+// A check may take long: whoever waits learns how far it is, and then what came of it.
+func TestACheckTellsHowFarItIs(t *testing.T) {
+	c := Dial(serve(t, newFake(), everyone))
+	var told []string
+	tell := func(p status.Progress) { told = append(told, p.Words()) }
+	if _, err := c.Check(t.Context(), "a", tell); err != nil || !slices.Equal(told, []string{"1 of 2 keys checked"}) {
+		t.Errorf("%q, %v", told, err)
+	}
+	var usage *UsageError
+	if _, err := c.Check(t.Context(), "unknown", ignore); !errors.As(err, &usage) {
+		t.Errorf("refused at once: %v", err)
+	}
+	told = nil
+	if _, err := c.Check(t.Context(), "broken", tell); err == nil || !strings.Contains(err.Error(), "store is gone") ||
+		len(told) != 1 {
+		t.Errorf("failed in the middle: %q, %v", told, err)
+	}
+}
+
 // stuck is a Backend whose checks end only when their requests do.
 type stuck struct {
 	*fake
 	begun chan struct{}
 }
 
-func (s stuck) Check(ctx context.Context, _ string) (status.Checked, error) {
+func (s stuck) Check(ctx context.Context, _ string, _ func(status.Progress)) (status.Checked, error) {
 	s.begun <- struct{}{}
 	<-ctx.Done()
 	return status.Checked{}, ctx.Err()
@@ -350,7 +376,7 @@ func TestBusyReadersDoNotDelayAnOperator(t *testing.T) {
 	defer readers.Wait()
 	defer cancel()
 	for range maxSlow {
-		readers.Go(func() { _, _ = c.Check(busy, "") })
+		readers.Go(func() { _, _ = c.Check(busy, "", ignore) })
 		<-b.begun
 	}
 	ctx, done := context.WithTimeout(t.Context(), 100*time.Millisecond)

@@ -53,7 +53,7 @@ func (d *Daemon) Rotate(ctx context.Context, actor string, o control.RotateOptio
 		}
 		wanted[i] = rotate.Wanted{Actor: actor, Reason: o.Reason, Compromise: o.Compromise, Without: without}
 	}
-	requests, err := d.rotator.RequestAll(asked(ctx), policies, wanted)
+	requests, err := d.rotator.RequestAll(d.asked(ctx), policies, wanted)
 	if err != nil {
 		return nil, refusal(err)
 	}
@@ -129,7 +129,7 @@ func (d *Daemon) Resume(ctx context.Context, actor, name, reason string) error {
 	if err != nil {
 		return err
 	}
-	return d.poked(p.Key, d.rotator.Resume(asked(ctx), p.Key, actor, reason))
+	return d.poked(p.Key, d.rotator.Resume(d.asked(ctx), p.Key, actor, reason))
 }
 
 // Adoption shows what could be adopted for a key; unreserved: with pairs that nobody reserved.
@@ -151,7 +151,7 @@ func (d *Daemon) Adopt(ctx context.Context, actor, name, reason, token string) e
 	if err := d.agreed(); err != nil {
 		return err
 	}
-	return d.poked(p.Key, d.rotator.Adopt(priority.With(asked(ctx), priority.Operator), p, actor, reason, token))
+	return d.poked(p.Key, d.rotator.Adopt(priority.With(d.asked(ctx), priority.Operator), p, actor, reason, token))
 }
 
 func (d *Daemon) poked(name string, err error) error {
@@ -165,7 +165,6 @@ func (d *Daemon) Plan(ctx context.Context) ([]status.Planned, error) {
 		return nil, err
 	}
 	var out []status.Planned
-	at := time.Now()
 	for _, name := range d.loop.Names() {
 		p, ok := d.loop.Policy(name)
 		if !ok {
@@ -175,7 +174,10 @@ func (d *Daemon) Plan(ctx context.Context) ([]status.Planned, error) {
 		if err != nil {
 			return nil, err
 		}
-		in := plan.Input{Now: at, Policy: p, Record: &rec, Seen: d.observer.Last(name)}
+		in, err := d.rotator.Input(ctx, p, &rec)
+		if err != nil {
+			return nil, err
+		}
 		step, under := d.underWay(name)
 		if !under || rec.Hold != nil {
 			step = plan.Next(in)
@@ -198,7 +200,10 @@ func (d *Daemon) Explain(ctx context.Context, name string) (status.Explanation, 
 	if err != nil {
 		return status.Explanation{}, err
 	}
-	in := plan.Input{Now: time.Now(), Policy: p, Record: &rec, Seen: d.observer.Last(p.Key)}
+	in, err := d.rotator.Input(ctx, p, &rec)
+	if err != nil {
+		return status.Explanation{}, err
+	}
 	if step, under := d.underWay(p.Key); under && rec.Hold == nil {
 		return status.Explanation{Next: planned(in, step)}, nil
 	}

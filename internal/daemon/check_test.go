@@ -11,7 +11,7 @@ import (
 // Nothing answers here, and the proxy's address is a port on which nobody listens.
 func TestACheckInWhichNothingAnswersSaysWhatToDoOnEveryLine(t *testing.T) {
 	d, _ := newDaemon(t)
-	found, _ := d.Check(ended(t), "")
+	found, _ := d.Check(ended(t), "", nil)
 	lines := found.Checks
 	failed := map[string]bool{}
 	for _, l := range lines {
@@ -40,7 +40,7 @@ func ended(t *testing.T) context.Context {
 // checkedFor is the one line of a check with this area and name.
 func checkedFor(ctx context.Context, t *testing.T, d *Daemon, area, name string) status.Check {
 	t.Helper()
-	found, _ := d.Check(ctx, "")
+	found, _ := d.Check(ctx, "", nil)
 	lines := found.Checks
 	i := slices.IndexFunc(lines, func(l status.Check) bool { return l.Area == area && l.Name == name })
 	if i < 0 {

@@ -36,7 +36,7 @@ func (d *Daemon) watchCredential(ctx context.Context) {
 }
 
 // lookAtCredential switches to a renewed certificate or token, and wakes every key at once, because that may be what
-// they wait for.
+// they wait for. Consumers that keyd could not ask for want of a token are looked at again once it gets one.
 func (d *Daemon) lookAtCredential(cred *vault.Credential, before vault.CredentialState) vault.CredentialState {
 	state := cred.Reread()
 	d.vaultSeen.Credential(state)
@@ -44,6 +44,9 @@ func (d *Daemon) lookAtCredential(cred *vault.Credential, before vault.Credentia
 		d.log.Info("the credential's file was read again", "file", state.File)
 		d.observer.AskAgain()
 		d.loop.PokeAll()
+	}
+	if len(state.NoTokens) == 0 {
+		d.consumers.SignInWorks()
 	}
 	if state.Err != nil && before.Err == nil {
 		d.log.Warn("the credential's file cannot be used", "file", state.File, "error", state.Err.Error())

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"os"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -22,15 +21,13 @@ import (
 // A daemon has two lives. While it leads, it does all that acts or proves; a term of it begins as a process does. While
 // it follows, it shows what the leader published, and takes requests into the records.
 
-// leaseTime is how long a lease holds.
-const leaseTime = 15 * time.Second
-
 // makeElector makes what decides whether this host leads. From here on the store is watched for a term that is over.
 func (d *Daemon) makeElector() {
 	_, d.alone = d.store.(*bolt.Store)
+	d.shared, _ = d.store.(*shared.Store)
 	d.hosts.reported = leader.Report{Host: d.host, Run: rand.Text()}
 	d.elector = leader.New(leader.Config{
-		Store: d.store, Host: d.host, TTL: leaseTime, Boot: term.Boottime, Random: rand.Reader, May: d.mayLead,
+		Store: d.store, Host: d.host, TTL: d.lease, Boot: term.Boottime, Random: rand.Reader, May: d.mayLead,
 		Changed: d.leaderChanged, Logger: d.log,
 	})
 	d.store = ledStore{d.store, d.elector.Refused}
@@ -46,11 +43,8 @@ func hostName() string {
 
 // lead does what only the leader does, until its term ends.
 func (d *Daemon) lead(ctx context.Context) error {
-	d.restart()
 	d.recordTerm(ctx)
-	if !d.alone {
-		d.setPolicies(ctx)
-	}
+	d.restart(ctx)
 	defer d.keepEvidence(ctx)()
 	looked := make(chan struct{})
 	d.loop.WhenLooked(func() {
@@ -71,8 +65,8 @@ func (d *Daemon) lead(ctx context.Context) error {
 
 // leadOnce does what is due, and ends.
 func (d *Daemon) leadOnce(ctx context.Context) error {
-	d.restart()
 	d.recordTerm(ctx)
+	d.restart(ctx)
 	defer d.keepEvidence(ctx)()
 	d.loop.WhenLooked(func() { d.nowReady("keyd has looked at every vault") })
 	err := d.loop.RunOnce(ctx)
@@ -82,11 +76,16 @@ func (d *Daemon) leadOnce(ctx context.Context) error {
 
 // restart has a term begin as a process does: whoever led before may have changed everything. What an earlier term of
 // this process saw is shown until then.
-func (d *Daemon) restart() {
+func (d *Daemon) restart(ctx context.Context) {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
 	d.observer.Restart()
 	d.loop.Restart()
 	d.consumers.Restart()
 	d.logs.Restart()
+	if !d.alone {
+		d.setPolicies(ctx)
+	}
 }
 
 // recordTerm records who leads from now on. Where one host has the store to itself, its start says so already.

@@ -75,7 +75,7 @@ func TestACheckOfOneKeyTriesItsVaultsAndNoOtherKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string][]string{"ONE": {"one", "weu"}, "neu": {"neu"}} {
-		found, _ := d.Check(ended(t), name)
+		found, _ := d.Check(ended(t), name, nil)
 		var subjects []string
 		for _, l := range found.Checks {
 			if (l.Area == "vault" || l.Area == "key") && !slices.Contains(subjects, l.Subject) {
@@ -87,7 +87,7 @@ func TestACheckOfOneKeyTriesItsVaultsAndNoOtherKey(t *testing.T) {
 			t.Errorf("check %s tries %v, want %v", name, subjects, want)
 		}
 	}
-	if _, err := d.Check(t.Context(), "three"); err == nil {
+	if _, err := d.Check(t.Context(), "three", nil); err == nil {
 		t.Error("a check of nothing is not refused")
 	}
 }

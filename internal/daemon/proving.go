@@ -19,8 +19,8 @@ func (d *Daemon) probe(ctx context.Context, looked <-chan struct{}) error {
 	return nil
 }
 
-// keepProving goes on with the proofs while no host leads and this one was the last: a store that is away, or that takes
-// no changes, must not hide a version that fails.
+// keepProving goes on with the proofs while no host leads and this one was the last: a store that is away, or that
+// takes no changes, must not hide a version that fails.
 func (d *Daemon) keepProving(ctx context.Context) {
 	for sleep(ctx, hostsTick) {
 		if !d.lastInCharge() {
@@ -42,5 +42,5 @@ func (d *Daemon) keepProving(ctx context.Context) {
 // lastInCharge reports whether this host was the last that led, and no host has for longer than a failover takes.
 func (d *Daemon) lastInCharge() bool {
 	since := d.hosts.leaderlessSince()
-	return !since.IsZero() && time.Since(since) > 2*leaseTime && !d.leads() && d.inCharge()
+	return !since.IsZero() && time.Since(since) > 2*d.lease && !d.leads() && d.inCharge()
 }

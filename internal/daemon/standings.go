@@ -104,6 +104,7 @@ func (d *Daemon) standing(ctx context.Context, at time.Time, name string, revisi
 	if !ok {
 		return nil
 	}
+	p.Heir = d.rotator.Heir(name)
 	now := &standing{policies: d.standings.policies, key: keyOf(p)}
 	var rec record.Record
 	if err == nil {
@@ -117,7 +118,7 @@ func (d *Daemon) standing(ctx context.Context, at time.Time, name string, revisi
 	k := &now.key
 	k.LastRotation, k.NextRotation = rec.LastRotation(), plan.NextRotation(at, p, &rec)
 	k.Hold, k.Requests, k.Abandoned = rec.Hold, rec.Requests, len(rec.Abandoned)
-	k.Repointing = shownRepointing(rec.Repointing)
+	k.Replaced = shownReplaced(&rec)
 	now.proposals = rec.Proposals
 	k.RotationSince, k.MissingFrom = now.stage.Since, now.stage.MissingFrom
 	if seen != nil {
@@ -132,6 +133,9 @@ func (d *Daemon) standing(ctx context.Context, at time.Time, name string, revisi
 		before = was.key.Consumers
 	}
 	now.usedAt, k.Consumers = usage.At, trouble.SeenConsumers(p, &rec, seen, usage, before)
+	if k.Consumers != nil {
+		k.Consumers.Moves = shownMoves(plan.Input{Now: at, Policy: p, Record: &rec, Seen: seen})
+	}
 	d.usersShown.seen(name, k.Consumers)
 	d.rotator.Metrics.Looked(p, &rec, seen)
 	if !same {

@@ -14,8 +14,8 @@ import (
 // signed since, x may begin at its checkpoint once Follow has shown the way there.
 //
 // missed: the newest checkpoint of the caller's chain is not the one that was signed last, and c is that one. Another
-// HSM side may have signed since: then Follow comes first. Or its record was lost in a crash. If the chain does not even
-// have the entry that it covers, the chain was put back, cut off or rewritten.
+// HSM side may have signed since: then Follow comes first. Or its record was lost in a crash. If the chain does not
+// even have the entry that it covers, the chain was put back, cut off or rewritten.
 func (e *engine) SignCheckpoint(ctx context.Context, x chain.Extension) (
 	c key.SignedCheckpoint, missed bool, err error,
 ) {

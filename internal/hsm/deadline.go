@@ -22,8 +22,9 @@ func (r request) due(ctx context.Context) ([]byte, error) {
 			return nil, newError(Late, key.Retry, "HSM call %s was not sent: %w", r.Method, err)
 		}
 		r.Until = end.Round(0) // by the wall clock
-		if at, ok := term.Deadline(ctx); ok {
-			r.Until = at
+		now := time.Now()      // before: if this process stands still meanwhile, the deadline only comes earlier
+		if left, ok := term.Left(ctx); ok {
+			r.Until = now.Add(left).Round(0)
 		}
 	}
 	r.TimeoutMS = milliseconds(time.Until(end))
@@ -34,8 +35,8 @@ func (r request) due(ctx context.Context) ([]byte, error) {
 	return frame, nil
 }
 
-// withDeadline gives a call that has just arrived its deadline, if it is an effect. It waits for its turn here, and this
-// process may stand still; so the engine checks it right before it calls the token.
+// withDeadline gives a call that has just arrived its deadline, if it is an effect. It waits for its turn here, and
+// this process may stand still; so the engine checks it right before it calls the token.
 func withDeadline(ctx context.Context, r request, limit time.Duration) (context.Context, error) {
 	if !slices.Contains(effects, r.Method) {
 		return ctx, nil

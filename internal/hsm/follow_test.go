@@ -42,7 +42,8 @@ func TestAfterAnotherHostSignedTheWayIsShownInPages(t *testing.T) {
 	e := h.on(0)
 	if signed, missed, err := e.SignCheckpoint(t.Context(), c.after(second)); err != nil || !missed ||
 		signed.Digest() != first.Digest() {
-		t.Fatalf("signed %s, missed %v, %v: it must say from where it is to be shown the way", signed.Mark(), missed, err)
+		t.Fatalf("signed %s, missed %v, %v: it must say from where it is to be shown the way", signed.Mark(), missed,
+			err)
 	}
 	for _, page := range [][2]uint64{{4, 5}, {6, 9}} {
 		if err := e.Follow(t.Context(), c.page(page[0], page[1])); err != nil {

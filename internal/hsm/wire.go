@@ -23,8 +23,8 @@ import (
 
 const maxFrame = 1 << 20
 
-// request: 4 bytes timeout in milliseconds (big-endian), 8 bytes until (Unix time in milliseconds), 1 byte class, 1 byte
-// length of the method, the method, the parameters.
+// request: 4 bytes timeout in milliseconds (big-endian), 8 bytes until (Unix time in milliseconds), 1 byte class, 1
+// byte length of the method, the method, the parameters.
 type request struct {
 	Method string
 	// TimeoutMS is how long the caller will wait. It is a duration and not a time, because clocks jump.

@@ -60,7 +60,7 @@ type State struct {
 	Read  time.Duration // by Boot, when that was asked for; 0: never
 	Leads bool          // this host does, as far as it knows
 	Until time.Duration // by Boot, when its term could be over
-	Err   error         // why this host cannot tell who leads, or cannot lead although nobody does; nil: nothing is wrong
+	Err   error         // why this host cannot tell who leads, or cannot lead although nobody does; nil: it can
 }
 
 // Alone reports whether no other host can ever lead: the store belongs to this process.
@@ -287,9 +287,8 @@ func (e *Elector) Resign(why string) {
 	e.mu.Lock()
 	r := e.reign
 	e.mu.Unlock()
-	if r != nil {
+	if r != nil && r.resign(fmt.Errorf("this host hands over: %s", why)) {
 		e.Logger.Warn("this host hands over", "why", why)
-		r.resign(fmt.Errorf("this host hands over: %s", why))
 	}
 }
 

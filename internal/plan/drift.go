@@ -20,6 +20,7 @@ const (
 	DriftDeleted        DriftKind = "key-deleted"
 	DriftNewestDisabled DriftKind = "newest-disabled"
 	DriftDisabled       DriftKind = "version-disabled" // an older one, which keyd did not disable
+	DriftLate           DriftKind = "disabling-late"   // of keyd's own, after keyd had given it up
 	DriftMissing        DriftKind = "versions-missing"
 	DriftOperations     DriftKind = "operations-changed"
 	DriftExpiring       DriftKind = "version-expiring" // the newest, soon or already

@@ -61,7 +61,7 @@ func (d drifter) late() {
 	if !at.Found() || !near(d.Seen.At, at.LateAt, lateShown) {
 		return
 	}
-	d.add(DriftDisabled, fmt.Sprintf("find out what held the call up, such as a proxy or a host that stood still; then "+
+	d.add(DriftLate, fmt.Sprintf("find out what held the call up, such as a proxy or a host that stood still; then "+
 		"consent to the retire rule again: keyd retire %s", d.Policy.Key),
 		"%s in vault %s: a version of generation %d was disabled by a call of keyd's that it had given up. keyd saw "+
 			"it at %s and enables the version again", d.Policy.Key, d.v.Name, at.Generation.Number, date(at.LateAt))

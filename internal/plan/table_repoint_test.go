@@ -26,7 +26,7 @@ func (w *world) moved() *world {
 
 // requested: an operator asked to have a consumer moved.
 func (w *world) requested(id string) *world {
-	w.record.AskRepoint(record.RepointRequest{Consumer: id, At: w.clock})
+	w.record.AskRepoint(record.RepointRequest{Consumer: id, At: w.clock, By: "uid 7"})
 	return w
 }
 
@@ -53,7 +53,20 @@ func repointing() []example {
 			left().moved(), move(aiID).ofVersion(2)},
 		{"Otherwise it stays where it is.", left(), stays()},
 		{"Unless an operator asked for it.", left().requested(sqlID), move(sqlID)},
-		{"A request counts for a day.", left().requested(sqlID).wait(day).lookedAgain(), stays()},
+		{"A request counts for a day, and then lapses.", left().requested(sqlID).wait(day).lookedAgain(),
+			by("repointing", plan.RepointLapsed, "a request counts for 1 day").user(sqlID)},
+		{"It also lapses where the consumer cannot be moved, and says why it waited.",
+			monthIn(weu, but(pinned(sqlID, 1), func(c *record.ConsumerSeen) { c.Key = "another" })).requested(sqlID).
+				wait(day).lookedAgain(),
+			by("repointing", plan.RepointLapsed, "it is set to key another").user(sqlID)},
+		{"A request ends at once where there is nothing to move.",
+			monthIn(weu, pinned(sqlID, 2)).requested(sqlID).lookedAgain(),
+			by("repointing", plan.RepointMet, "newest version already").in(weu).ofVersion(2).user(sqlID)},
+		{"So it does where the consumer follows by itself.",
+			monthIn(weu, on(sqlID, 1)).requested(sqlID).lookedAgain(),
+			by("repointing", plan.RepointMet, "set to no version").in(weu).user(sqlID)},
+		{"A look from before the request does not show that.",
+			monthIn(weu, pinned(sqlID, 2)).wait(time.Hour).requested(sqlID), wait("keyd looks whether")},
 		{"One that is on the newest version already stays.",
 			monthIn(weu, pinned(aiID, 2), pinned(sqlID, 1)).moved(), move(sqlID)},
 		{"One that cannot be seen stays, and the others are moved.",

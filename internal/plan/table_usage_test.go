@@ -34,6 +34,15 @@ func unused() []example {
 			disable()},
 		{"Backups count from when the consumer left the version, and not from its last move.",
 			monthIn(weu, but(on(sqlID, 2), left)).rule(backupsFor(20 * day)), disable()},
+		{"Of a consumer that has always been in another vault they count from when it was first seen there, " +
+			"however often the key is rotated.",
+			given(weu, neu).disableAfter(30 * day).rotated().rotated().rotated().wait(40 * day).
+				with(func(p *key.Policy) {
+					p.Retire.NoConsumers, p.Consumers = false, []key.Consumer{{ID: sqlID}}
+				}).rule(backupsFor(20 * day)).lookedNow().uses(but(on(sqlID, 6), func(c *record.ConsumerSeen) {
+				c.Vault, c.Since = neu.URL, began.Add(39*day)
+				c.Left = map[string]time.Time{version(2): began.Add(10 * day), version(4): began.Add(39 * day)}
+			})), disable()},
 		{"Of a consumer that was never seen on the version they count from when it was first on a later one.",
 			given(weu).disableAfter(30 * day).rotated().rotated().rotated().wait(40 * day).with(func(p *key.Policy) {
 				p.Retire.NoConsumers, p.Consumers = false, []key.Consumer{{ID: sqlID}}
@@ -130,6 +139,26 @@ func usersInTheWay() []example {
 			one(registryID, 2, func(c *record.ConsumerSeen) { c.Vault = neu.URL }).
 				with(func(p *key.Policy) { p.Vaults = append(p.Vaults, neu) }).away(neu).rule(unusedFor(10 * day)),
 			waits("may need it for 10 days after that").again(7 * day)},
+		{"One that was made again may come from a backup that needs the version, although it left that long ago.",
+			one(sqlID, 2, func(c *record.ConsumerSeen) {
+				c.Left = map[string]time.Time{version(1): threeDaysAgo.Add(-27 * day)}
+				c.Since, c.Anew = threeDaysAgo, threeDaysAgo
+			}).rule(backupsFor(20 * day)), waits("its backups may need it").again(17 * day)},
+		{"If it does not show its version, it must use a later one again.",
+			one(serverID, 0, func(c *record.ConsumerSeen) { c.Anew = threeDaysAgo }).rule(backupsFor(10 * day)).
+				logged(use{version(2), "oid of " + serverID, 4 * day}),
+			soon("shows no use of a later one")},
+		{"And its backups count from then.",
+			one(serverID, 0, func(c *record.ConsumerSeen) { c.Anew = threeDaysAgo }).rule(backupsFor(10 * day)).
+				logged(use{version(2), "oid of " + serverID, 2 * day}).
+				log(func(l *record.LogSeen) { l.First = firstUse(version(2), "oid of "+serverID, 20*day) }),
+			waits("its backups may need it").again(8 * day)},
+		{"It left the version when keyd saw it in the other vault, wherever it was before.",
+			one(sqlID, 0, func(c *record.ConsumerSeen) {
+				c.Vault, c.Uses, c.Since = neu.URL, version(88), threeDaysAgo.Add(-20*day)
+				c.Left = map[string]time.Time{version(77): threeDaysAgo.Add(-25 * day), version(1): threeDaysAgo}
+			}).with(func(p *key.Policy) { p.Vaults = append(p.Vaults, neu) }).away(neu).rule(backupsFor(20 * day)),
+			waits("its backups may need it").again(17 * day)},
 		{"If it does not show its version, then since its first call of that other vault.",
 			one(serverID, 0, func(c *record.ConsumerSeen) { c.Vault, c.Since = neu.URL, time.Time{} }).
 				with(func(p *key.Policy) { p.Vaults = append(p.Vaults, neu) }).away(neu).rule(backupsFor(10 * day)).
@@ -171,7 +200,10 @@ func usersInTheWay() []example {
 			monthIn(weu, on(cosmosID, 2)).rule(backupsFor(day)),
 			soon("only the audit log of vault weu shows when it does not")},
 		{"A service that does not show its version needs the log.",
-			monthIn(weu, on(hubsID, 0)), soon("only the audit log of vault weu could show it")},
+			monthIn(weu, on(hubsID, 0)), soon("could show it: write evidence: {workspace: ID} under the vault")},
+		{"keyd reads no log of a Managed HSM, so there it stays.",
+			monthIn(mhsm, but(on(hubsID, 0), func(c *record.ConsumerSeen) { c.Vault = mhsm.URL })),
+			soon("keyd reads no log of a Managed HSM").in(mhsm)},
 		{"It must have used a later version.",
 			monthIn(weu, on(hubsID, 0)).logged(), soon("no use of a later one by an identity of its own")},
 		{"It must have done so since the version was superseded everywhere.",

@@ -132,6 +132,8 @@ func (u users) consumerForbids(c record.ConsumerSeen) (why string, until time.Ti
 		return "is of a type that keyd does not understand (" + service.TypeOf(c.ID) + ")", until
 	case slices.ContainsFunc(c.Needs, func(id string) bool { return sameID(id, u.of.Version) }):
 		return "still needs the version", until
+	case u.onNewKey(c):
+		return u.replacedForbids(c, s)
 	case !u.ofKey(c) && c.Configured:
 		return fmt.Sprintf(
 			"is set to key %s in %s, and the configuration names it under key %s: set it to this key, or "+
@@ -171,11 +173,8 @@ func (u users) onEarlier(c record.ConsumerSeen) string {
 	case c.Asked != "" && !u.isLater(c.Asked):
 		return fmt.Sprintf("is set to version %s", c.Asked)
 	case c.Uses == "" && !u.logged():
-		return fmt.Sprintf(
-			"does not show which version it uses, and only the audit log of vault %s could show it: write "+
-				"evidence: {workspace: ID} under the vault",
-			u.vault.Name,
-		)
+		return fmt.Sprintf("does not show which version it uses, and only the audit log of vault %s could show it: %s",
+			u.vault.Name, u.readLog())
 	case c.Uses != "" && !u.isLater(c.Uses):
 		return fmt.Sprintf("uses version %s", c.Uses)
 	}
@@ -190,7 +189,11 @@ func (u users) isLater(id string) bool {
 
 // leaves says how long a consumer that left the version may still need it.
 func (u users) leaves(c record.ConsumerSeen, s service.Service) (why string, until time.Time) {
-	rule, left, safe := u.Policy.Retire, u.left(c), s.Safe
+	return u.leavesAt(c, s, u.left(c))
+}
+
+func (u users) leavesAt(c record.ConsumerSeen, s service.Service, left time.Time) (why string, until time.Time) {
+	rule, safe := u.Policy.Retire, s.Safe
 	if !u.here(c) && (!s.Stated || s.NeedsLog) {
 		safe = max(safe, cmp.Or(rule.UnusedFor, unusedFor)) // nobody states a time, and its log may be another one
 	}
@@ -211,9 +214,10 @@ func (u users) leaves(c record.ConsumerSeen, s service.Service) (why string, unt
 	return "", until
 }
 
-// left is when a consumer has left the version at the latest, and not before the version was superseded everywhere;
-// zero if nobody knows. Of one that does not show its version only a log can say it: it left when it first used a later
-// one, or first called the other vault that it is set to, or when anybody last used this one.
+// left is when a consumer has left the version at the latest, and not before the version was superseded everywhere, nor
+// before the consumer was made again; zero if nobody knows. Of one that does not show its version only a log can say
+// it: it left when it first used a later one, or first called the other vault that it is set to, or when anybody last
+// used this one.
 func (u users) left(c record.ConsumerSeen) time.Time {
 	at := c.Left[u.of.Version]
 	if at.IsZero() {
@@ -227,15 +231,16 @@ func (u users) left(c record.ConsumerSeen) time.Time {
 	if at.IsZero() {
 		return at
 	}
-	return later(at, u.of.Since)
+	return later(later(at, u.of.Since), c.Anew)
 }
 
 // onLater is the first time at which a consumer that was never seen on the version is known to have been on a later
-// one.
+// one, or on any in the other vault to which it is set.
 func (u users) onLater(c record.ConsumerSeen) time.Time {
+	there := u.Record.Versions(c.Vault)
 	first := c.Since
 	for version, left := range c.Left {
-		if u.here(c) && u.isLater(version) {
+		if u.here(c) && u.isLater(version) || !u.here(c) && there[strings.ToLower(version)].Found() {
 			first = sooner(first, left)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/service"
 	"github.com/keyd-project/keyd/internal/words"
@@ -22,6 +23,14 @@ const (
 
 // logged reports whether keyd reads the audit log of the version's vault.
 func (u users) logged() bool { return u.Policy.Workspaces[u.of.Vault] != "" }
+
+// readLog is what has keyd read the log of the version's vault, or why nothing does.
+func (u users) readLog() string {
+	if u.vault.Kind == key.ManagedHSM {
+		return "keyd reads no log of a Managed HSM, so it disables no version there while this consumer uses the key"
+	}
+	return "write evidence: {workspace: ID} under the vault"
+}
 
 // logForbids says what the audit log of the version's vault has against it.
 func (u users) logForbids() (why string, until time.Time) {
@@ -112,11 +121,8 @@ func (u users) needsLog(c record.ConsumerSeen, s service.Service) string {
 	case c.Uses != "" && s.Stated && !s.NeedsLog:
 		return ""
 	case !u.logged():
-		return fmt.Sprintf(
-			"may need an old version for longer than its documents say, and only the audit log of vault %s "+
-				"shows when it does not: write evidence: {workspace: ID} under the vault",
-			u.vault.Name,
-		)
+		return fmt.Sprintf("may need an old version for longer than its documents say, and only the audit log of "+
+			"vault %s shows when it does not: %s", u.vault.Name, u.readLog())
 	case c.Uses != "":
 		return "" // it shows a later version, and the log is quiet
 	}
@@ -136,8 +142,13 @@ func (u users) shared(c record.ConsumerSeen, caller string) bool {
 	})
 }
 
+// alone lists the identities of a consumer that no other one has.
+func (u users) alone(c record.ConsumerSeen) []string {
+	return slices.DeleteFunc(slices.Clone(c.Callers), func(caller string) bool { return u.shared(c, caller) })
+}
+
 // usesLater is when a consumer first used a version of a later generation by an identity of its own, after the version
-// was superseded; zero: the log shows no such use.
+// was superseded and after the consumer was made again; zero: the log shows no such use.
 func (u users) usesLater(c record.ConsumerSeen) time.Time {
 	return u.firstUse(c, u.log, func(version string, last time.Time) bool {
 		return version != "" && u.isLater(version) && last.After(u.of.Since)
@@ -157,13 +168,16 @@ func (u users) callsOther(c record.ConsumerSeen) time.Time {
 // firstUse is the first of those uses in a log that a consumer made by an identity of its own and that count.
 func (u users) firstUse(c record.ConsumerSeen, log record.LogSeen, counts func(string, time.Time) bool) time.Time {
 	var first time.Time
-	own := slices.DeleteFunc(slices.Clone(c.Callers), func(caller string) bool { return u.shared(c, caller) })
+	alone := u.alone(c)
+	own := func(caller string) bool {
+		return slices.ContainsFunc(alone, func(id string) bool { return sameID(id, caller) })
+	}
 	for version, callers := range log.Uses {
 		for caller, last := range callers {
-			if !counts(version, last) || !slices.ContainsFunc(own, func(id string) bool { return sameID(id, caller) }) {
+			if !counts(version, last) || !last.After(c.Anew) || !own(caller) {
 				continue
 			}
-			if at := log.First[version][caller]; !at.IsZero() {
+			if at := log.First[version][caller]; !at.IsZero() && at.After(c.Anew) {
 				last = at
 			}
 			first = sooner(first, last)

@@ -37,7 +37,8 @@ func TestAnAttemptIsSettledByTheVaultsClockOrALittleLater(t *testing.T) {
 func TestOnlyAGivenUpDisablingComesLate(t *testing.T) {
 	b := newBook(t).rotate().rotate()
 	late := func() error {
-		_, err := b.CameLate(attempt(1), record.Enabling{Attempt: attempt(1), Version: version(1), At: b.clock, By: "keyd"})
+		_, err := b.CameLate(attempt(1), record.Enabling{Attempt: attempt(1), Version: version(1), At: b.clock,
+			By: "keyd"})
 		return err
 	}
 	refused(t, late(), "gave up no disabling")

@@ -36,6 +36,13 @@ type ConsumerSeen struct {
 	// Left has, by version, when it was first seen on another one after it had used this one. It lacks a version that
 	// it uses again, and one that it was never seen to use.
 	Left map[string]time.Time
+	// Made is when the resource was made, and Own the object id of its own identity. One that has the id of another,
+	// which was deleted, differs in these. Zero: not shown.
+	Made time.Time
+	Own  string
+	// Anew is when keyd first saw it after it had been made again, or had been away. It may have been restored from a
+	// backup, so what it did before does not count. Zero: it was not.
+	Anew time.Time
 	// Needs lists other versions that the resource says it still needs, such as a disk encryption set's previous keys.
 	Needs []string
 	// Callers lists the object ids of the identities with which the resource calls the vault.
@@ -70,4 +77,6 @@ type LogSeen struct {
 	Uses map[string]map[string]time.Time
 	// First has the first use likewise. Where it lacks one, the last use stands for it.
 	First map[string]map[string]time.Time
+	// Done has the last use that succeeded likewise.
+	Done map[string]map[string]time.Time
 }

@@ -35,9 +35,10 @@ func deeds() map[string]deed {
 		}
 	}
 	return map[string]deed{
-		"generate": {chain.GenerationIntended, "hsm.Generate", func(t *testing.T) (*world, func(*rotate.Rotator) error) {
-			return ofKey(newWorld(t, 1, weu), policy(weu))
-		}},
+		"generate": {chain.GenerationIntended, "hsm.Generate",
+			func(t *testing.T) (*world, func(*rotate.Rotator) error) {
+				return ofKey(newWorld(t, 1, weu), policy(weu))
+			}},
 		"import": {chain.ImportIntended, "weu.Import", func(t *testing.T) (*world, func(*rotate.Rotator) error) {
 			return ofKey(newWorld(t, 1, weu), policy(weu))
 		}},
@@ -218,11 +219,11 @@ func TestADisablingThatComesLateIsUndoneAndAlarmed(t *testing.T) {
 	if w.record(p.Key).Consent != nil {
 		t.Error("the consent to the retire rule stands")
 	}
-	if got := w.drifts(r, p); !slices.Contains(got, plan.DriftDisabled) {
+	if got := w.drifts(r, p); !slices.Contains(got, plan.DriftLate) {
 		t.Errorf("drift %v: nothing tells of it any more", got)
 	}
 	w.consentToRetire(p)
-	if got := w.drifts(r, p); slices.Contains(got, plan.DriftDisabled) {
+	if got := w.drifts(r, p); slices.Contains(got, plan.DriftLate) {
 		t.Errorf("drift %v after a new consent", got)
 	}
 }

@@ -228,12 +228,17 @@ func (l *Loop) log(p key.Policy, pos Position) {
 	if pos.Step.Generation > 0 {
 		log = log.With("generation", pos.Step.Generation)
 	}
+	if pos.Step.Consumer != "" {
+		log = log.With("consumer", pos.Step.Consumer)
+	}
 	switch {
 	case pos.Err != nil && key.IsCancelled(pos.Err):
 	case pos.Err != nil:
 		log.Warn("step failed", "error", pos.Err.Error(), "failures", pos.Failures)
 	case pos.Step.Kind == plan.Hold:
 		log.Error("key held", "code", string(pos.Step.Hold.Code), "reason", pos.Step.Hold.Reason)
+	case pos.Step.Kind == plan.RepointLapsed:
+		log.Warn("request to move a consumer lapsed", "why", pos.Step.Why)
 	case pos.Step.Acts():
 		log.Info("step done", "why", pos.Step.Why)
 	case pos.Step.Kind == plan.Wait:

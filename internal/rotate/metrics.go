@@ -49,7 +49,7 @@ type recorded struct {
 	next, last time.Time
 	partial    []string // names of vaults
 	spares     int      // how many are missing
-	unmoved    string   // name of a consumer that keyd could not move; "": none
+	unmoved    []string // names of consumers that keyd could not move
 	held       *held
 	requested  [2]time.Time // the oldest request: another one, one because of a compromise
 	placements []counted
@@ -93,8 +93,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		),
 		unmoved: desc(
 			"key_repoint_failed",
-			"1 while keyd moves no consumers of the key, because it could not move this "+
-				"one; no series otherwise.",
+			"1 after keyd could not move this consumer of the key, until an operator asks again; no series otherwise.",
 			"key",
 			"consumer",
 		),
@@ -188,8 +187,10 @@ func (m *Metrics) Recorded(now time.Time, p key.Policy, rec *record.Record) {
 	if p.Spares > 0 {
 		r.spares = p.Spares - rec.SparesReady(p)
 	}
-	if x := rec.Repointing; x != nil && !x.Open() {
-		r.unmoved = service.NameOf(x.Consumer)
+	for _, m := range plan.Moves(plan.Input{Now: now, Policy: p, Record: rec}) {
+		if name := service.NameOf(m.Consumer); m.State.Bad() && !slices.Contains(r.unmoved, name) {
+			r.unmoved = append(r.unmoved, name)
+		}
 	}
 	counts := rec.Counts()
 	r.placements = make([]counted, 0, len(counts))
@@ -265,8 +266,8 @@ func (m *Metrics) shown() (all sample.Gauges) {
 		if r.spares > 0 {
 			all.Add(m.spares, float64(r.spares), name)
 		}
-		if r.unmoved != "" {
-			all.Add(m.unmoved, 1, name, r.unmoved)
+		for _, consumer := range r.unmoved {
+			all.Add(m.unmoved, 1, name, consumer)
 		}
 		if r.held != nil {
 			all.Add(m.held, 1, name, r.held.vault, r.held.code)

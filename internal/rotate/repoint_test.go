@@ -71,7 +71,8 @@ func leftBehind(t *testing.T) (*world, key.Policy, *pinnedAccounts, string) {
 func (w *world) repointings() (list []string) {
 	for _, e := range w.store.entries {
 		switch e.Event {
-		case chain.RepointIntended, chain.Repointed, chain.RepointVoid, chain.RepointFailed:
+		case chain.RepointIntended, chain.Repointed, chain.RepointVoid, chain.RepointFailed, chain.RepointMet,
+			chain.RepointLapsed:
 			list = append(list, string(e.Event)+" "+e.Fields["consumer"][len(firstAI)-4:])
 		}
 	}
@@ -174,4 +175,36 @@ func TestAnOperatorNamesAConsumerByTheLastPartOfItsID(t *testing.T) {
 	if c.set[secondAI] != newest || c.set[firstAI] == newest {
 		t.Errorf("set to %v, want only the second at %s\n%s", c.set, newest, w.story())
 	}
+}
+
+// A request never ends without an entry that says how.
+func TestARequestToMoveAConsumerEndsWithAnEntry(t *testing.T) {
+	ask := func(w *world, p key.Policy) {
+		if err := w.rotator().AskRepoint(t.Context(), p, "uid 7", "a test", []string{"ai-1"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("nothing to move", func(t *testing.T) {
+		w, p, c, newest := leftBehind(t)
+		p.Consumers[0].Follow, p.Consumers[1].Follow = key.FollowService, key.FollowService
+		c.set[firstAI] = newest
+		ask(w, p)
+		w.settle(p)
+		if diff := cmp.Diff([]string{"repointing not needed ai-1"}, w.repointings()); diff != "" {
+			t.Errorf("(-want +got)\n%s", diff)
+		}
+	})
+	t.Run("not in time", func(t *testing.T) {
+		w, p, c, _ := leftBehind(t)
+		p.Consumers[0].Follow, p.Consumers[1].Follow = key.FollowService, key.FollowService
+		ask(w, p)
+		w.now = w.now.Add(plan.RepointAsked)
+		w.settle(p)
+		if diff := cmp.Diff([]string{"repointing request lapsed ai-1"}, w.repointings()); diff != "" {
+			t.Errorf("(-want +got)\n%s", diff)
+		}
+		if rec := w.record(p.Key); len(rec.RepointRequests) != 0 || len(rec.RepointLapses) != 1 || len(c.moves) != 0 {
+			t.Errorf("requests %v, lapsed %v, moved %v", rec.RepointRequests, rec.RepointLapses, c.moves)
+		}
+	})
 }

@@ -33,6 +33,12 @@ var broken = []breakage{
 		breaks: everyVault(func(_ *World, v Vault) Vault { return &blindVault{v} }),
 	},
 	{
+		name:   "keyd tells whether a deadline is over by clocks that stand still with it",
+		caught: `^(the (import|disabling|making|destruction) .*) leaves \S+ after its deadline$`,
+		breaks: standingClocks,
+		first:  5,
+	},
+	{
 		name:   "keyd imports before it saves the intent",
 		caught: `^\S+ is imported into \S+ before its intent is in the record$`,
 		breaks: lazyStore("import intended"),
@@ -310,7 +316,8 @@ var broken = []breakage{
 func TestABrokenLoopIsCaught(t *testing.T) {
 	const enough = 150 // seeds, of which one should catch it
 	primes := NewPrimes()
-	for _, b := range slices.Concat(broken, brokenSpares, brokenRetirements, brokenConsumers, brokenMoves) {
+	for _, b := range slices.Concat(broken, brokenSpares, brokenRetirements, brokenConsumers, brokenMoves,
+		brokenReplacements) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
 			caught := regexp.MustCompile(b.caught)

@@ -72,10 +72,10 @@ func (d *daemon) assemble() {
 		}
 		return nil
 	}}
+	parts.Repoint, parts.Clock, parts.Boot = d.w.repoint, d.clock, d.w.boot
 	if d.host != nil {
-		parts.Store = d.host
+		parts.Store, parts.Boot = d.host, d.host.boot
 	}
-	parts.Repoint = d.w.repoint
 	parts.Consumers = &watcher{d, map[string]record.Usage{}}
 	if d.w.opts.Break != nil {
 		parts = d.w.opts.Break(d.w, parts)
@@ -204,6 +204,8 @@ type managed struct {
 	attended   bool           // an operator will look at its hold
 	asking     bool           // an operator will ask again for a move that failed
 	retiring   retiring
+	replacing  replacing
+	heir       bool // it was configured to replace another key
 }
 
 // attempt is what really happened with one import.

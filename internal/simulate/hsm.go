@@ -156,6 +156,7 @@ func (h *hsm) Generate(
 	}
 	// What a store forgot it may ask for again, unless there is a pair.
 	h.generated[id] = !h.w.landsLate(intent{chain.GenerationIntended, id, ""})
+	h.w.judgeStep(intent{chain.GenerationIntended, id, ""}, "the making of a pair")
 	pair := func(half bool) {
 		o := &object{
 			id:    id,
@@ -255,6 +256,7 @@ func (h *hsm) Destroy(ctx context.Context, id key.ID) error {
 	if err != nil {
 		return err
 	}
+	h.w.judgeStep(intent{chain.DestroyIntended, id, ""}, "the destruction of a pair")
 	return h.call("Destroy", func() error {
 		if o := h.find(id); o != nil && o.wrapped {
 			return failed(key.Refused, "model: %s may have left the HSM", id)

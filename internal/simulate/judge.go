@@ -6,6 +6,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 )
 
@@ -208,6 +209,10 @@ func (w *World) judgeLanding(v *vault, name string, x *version) {
 func (w *World) judgeDisable(v *vault, name string, x *version) {
 	rec := w.store.records[name]
 	g, p := holderOf(&rec, v.URL, x.ID)
+	if p != nil {
+		w.judgeInTime(intent{chain.DisableIntended, p.Attempt, v.URL}, plan.StepTimeout+time.Minute, // the call is slow
+			"the disabling of version "+x.ID)
+	}
 	if p == nil {
 		w.violate(
 			"version %s of %s in %s is disabled, and the record does not have it as keyd's own",
@@ -218,6 +223,11 @@ func (w *World) judgeDisable(v *vault, name string, x *version) {
 	}
 	if !w.store.intents[intent{chain.DisableIntended, g.ID, v.URL}] {
 		w.violate("version %s of %s in %s is disabled before its intent is in the record", x.ID, name, v.Name)
+	}
+	if rec.Replacement.Disabling() {
+		w.judgeReplaced(v, name, x)
+		w.judgeReaders(v, name, x)
+		return
 	}
 	newest := v.newest(name)
 	if newest.mat == x.mat && v.visible(newest, w.acting.began) {

@@ -89,6 +89,7 @@ func (v *vault) CreateKEK(ctx context.Context, after string, tags map[string]str
 	if !v.w.store.intents[intent{chain.KEKIntended, attempt, v.URL}] {
 		v.w.violate("a key exchange key is made in %s before its intent is in the record", v.Name)
 	}
+	v.w.judgeInTime(intent{chain.KEKIntended, attempt, v.URL}, plan.ImportTimeout, "the making of a KEK")
 	err = v.w.call(v.Name, &v.trouble, "CreateKEK", atImport, func() error {
 		shown, _ := v.shownKEKs() // the client looks first
 		newest := ""

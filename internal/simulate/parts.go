@@ -2,7 +2,9 @@ package simulate
 
 import (
 	"context"
+	"time"
 
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
@@ -30,6 +32,9 @@ type Parts struct {
 	// Consumers looks at those who use the keys.
 	Consumers observe.Consumers
 	Repoint   func(context.Context, rotate.Move) error
+	// Clock and Boot are the clocks by which the loop acts.
+	Clock func() time.Time
+	Boot  func() time.Duration
 }
 
 // build makes the daemon from its parts.
@@ -51,10 +56,11 @@ func (d *daemon) build(p Parts) {
 			}
 			return nil
 		},
-		Clock: d.clock, Random: d.w, Look: d.look, Emit: p.Emit, Seal: p.Seal, Repoint: p.Repoint,
+		Clock: p.Clock, Boot: p.Boot, Random: d.w, Look: d.look, Emit: p.Emit, Seal: p.Seal, Repoint: p.Repoint,
+		Policy: func(name string) (key.Policy, bool) { return d.shell.Policy(name) },
 	}
 	if d.host != nil {
-		c.Boot, c.Prove = d.host.boot, d.host.prove
+		c.Prove = d.host.prove
 	}
 	d.r = rotate.New(c)
 }

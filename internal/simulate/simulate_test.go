@@ -83,6 +83,7 @@ func report(t *testing.T, all []Result, took time.Duration, replay func(seed uin
 		sum.Retired += r.Retired
 		sum.Vacated += r.Vacated
 		sum.Moved += r.Moved
+		sum.Replaced += r.Replaced
 		for _, n := range r.Holds {
 			holds += n
 		}
@@ -99,8 +100,8 @@ func report(t *testing.T, all []Result, took time.Duration, replay func(seed uin
 	fmt.Printf(
 		"%d seeds in %s: %d days, %d steps, %d calls, %d faults, %d crashes, %d acts of meddling, %d holds "+
 			"lifted, %d generations, %d pairs, %d versions imported, %d late effects, %d versions "+
-			"retired, %d of them left by consumers, %d consumers moved; several hosts in %d stories (%d hosts, "+
-			"%d terms, %d failovers that lost changes); failed %d, lost %d, doubled %d, forked %d\n",
+			"retired, %d of them left by consumers, %d consumers moved, %d keys replaced; several hosts in %d stories "+
+			"(%d hosts, %d terms, %d failovers that lost changes); failed %d, lost %d, doubled %d, forked %d\n",
 		len(
 			all,
 		),
@@ -119,6 +120,7 @@ func report(t *testing.T, all []Result, took time.Duration, replay func(seed uin
 		sum.Retired,
 		sum.Vacated,
 		sum.Moved,
+		sum.Replaced,
 		stories,
 		sum.Hosts,
 		sum.Terms,

@@ -71,6 +71,9 @@ func (s *store) Save(_ context.Context, rec record.Record, entries ...chain.Entr
 		out = s.put(rec, entries)
 		return nil
 	})
+	if err == nil {
+		s.w.standStill(entries[0].Event)
+	}
 	return out, err
 }
 
@@ -127,11 +130,6 @@ func (s *store) keep(saved record.Record, entries []chain.Entry) {
 	}
 }
 
-func (s *store) intend(i intent) {
-	s.intents[i] = true
-	s.w.hosts.intended(i)
-}
-
 func (s *store) LoadVault(_ context.Context, url string) (rec record.Vault, err error) {
 	err = s.call("LoadVault", func() error {
 		var ok bool
@@ -158,6 +156,9 @@ func (s *store) SaveVault(_ context.Context, rec record.Vault, entries ...chain.
 		out = rec
 		return nil
 	})
+	if err == nil {
+		s.w.standStill(entries[0].Event)
+	}
 	return out, err
 }
 
@@ -173,6 +174,12 @@ func (s *store) keepVault(rec record.Vault, entries []chain.Entry) {
 		s.intend(intent{e.Event, key.ID(e.Fields["attempt"]), rec.URL})
 		s.crossOffVault(e)
 	}
+}
+
+func (s *store) intend(of intent) {
+	s.intents[of] = true
+	s.w.stills.at[of] = s.w.now
+	s.w.hosts.intended(of)
 }
 
 // copy copies a record through JSON, as the real store does, one time in eight. It takes

@@ -120,6 +120,7 @@ func (v *vault) Import(ctx context.Context, r key.ImportRequest) (out key.Versio
 		v.w.managed(r.Key).attempt(attempt).refused = true
 		return out, err
 	}
+	v.w.judgeInTime(intent{chain.ImportIntended, attempt, v.URL}, plan.ImportTimeout, "the import "+string(attempt))
 	v.w.managed(r.Key).attempt(attempt).sent = v.w.now
 	land := func() error {
 		x, err := v.land(r, attempt)

@@ -44,6 +44,7 @@ type Result struct {
 	Retired  int                  // versions disabled by keyd
 	Vacated  int                  // of those, versions that consumers had to leave
 	Moved    int                  // consumers, by keyd
+	Replaced int                  // keys, to the end
 	Hosts    int                  // daemons that share a store; 0: it is no such story
 	Terms    int                  // of leaders
 	Lost     int                  // failovers that lost changes
@@ -61,6 +62,7 @@ type World struct {
 	begun    time.Time
 	now      time.Time // true time; each daemon's clock has its own error
 	landings []landing
+	stills   stills
 	hsm      *hsm
 	store    *store
 	vaults   []*vault

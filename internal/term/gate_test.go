@@ -224,7 +224,7 @@ func TestOnceTheLastByteHasLeftNothingIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.pass()
-	if n, err := r.Body.Read(make([]byte, 8)); n != 0 || err != io.EOF { //nolint:errorlint // Read returns io.EOF itself
+	if n, err := r.Body.Read(make([]byte, 8)); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("%d, %v: the change may have happened, and an error says that it did not", n, err)
 	}
 }

@@ -82,6 +82,12 @@ func (w *world) logged(until time.Duration, version string, usedAgo time.Duratio
 	}}})
 }
 
+// moves is the moving of a consumer that has not ended well.
+func (w *world) moves(m status.Move) {
+	m.Name = "ai-1"
+	w.key().Consumers = &status.Consumers{Moves: []status.Move{m}}
+}
+
 // retire disables the older version by rule, a while ago.
 func (w *world) retired(ago time.Duration) {
 	at := &w.rec.Generations[0].Placements[0]

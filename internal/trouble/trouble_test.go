@@ -280,8 +280,11 @@ func examples() []example {
 			w.key().Proofs, w.key().State, w.key().Waiting = nil, status.StateNew, "vault contoso-weu is not ready"
 		}, nil},
 		{"keydrepointfailed", "", aKey, aVault, func(w *world) {
-			w.key().Repointing = &status.Repointing{Name: "ai-1", Vault: weu, Failed: "HTTP 403"}
-		}, func(w *world) { w.key().Repointing = &status.Repointing{Name: "ai-1", Vault: weu} }},
+			w.moves(status.Move{State: status.MoveFailed, Vault: weu, Why: "HTTP 403"})
+		}, func(w *world) { w.moves(status.Move{State: status.MoveRunning, Vault: weu}) }},
+		{"keydrepointfailed", "a request lapsed", aKey, "", func(w *world) {
+			w.moves(status.Move{State: status.MoveLapsed, Why: "the key was held"})
+		}, func(w *world) { w.moves(status.Move{State: status.MoveWaits, Why: "the key is held"}) }},
 		{"keydsparesmissing", "", aKey, "", func(w *world) { w.spareInMaking(25 * time.Hour) },
 			func(w *world) { w.spareInMaking(23 * time.Hour) }},
 		{"keydversionexpiressoon", "", aKey, aVault, func(w *world) { w.expiring(6 * 24 * time.Hour) },

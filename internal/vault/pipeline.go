@@ -54,9 +54,9 @@ func (p limiterPolicy) Do(req *policy.Request) (*http.Response, error) {
 	return req.Next()
 }
 
-// effectPolicy notes whether the vault may have acted on a call, and keeps one that changes something from leaving after
-// its deadline. The first request of a client has neither token nor body (it asks for the challenge), so it cannot
-// change anything.
+// effectPolicy notes whether the vault may have acted on a call, and keeps one that changes something from leaving
+// after its deadline. The first request of a client has neither token nor body (it asks for the challenge), so it
+// cannot change anything.
 type effectPolicy struct{}
 
 func (effectPolicy) Do(req *policy.Request) (*http.Response, error) {

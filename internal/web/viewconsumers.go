@@ -43,6 +43,13 @@ func viewConsumers(now time.Time, c *status.Consumers, vaults map[string]string)
 		}
 		v.Rows = append(v.Rows, viewUser(now, x, vaults))
 	}
+	for _, m := range c.Moves {
+		text := "Consumer " + m.Words() + "."
+		if m.Command != "" {
+			text += " Mend the cause, then: " + m.Command
+		}
+		v.Notes = append(v.Notes, text)
+	}
 	for _, text := range c.Unseen {
 		v.Notes = append(v.Notes, "Not searched: "+text)
 	}

@@ -20,6 +20,7 @@ func consumersUnseen(t *testing.T, w *world) {
 		w.configure(t, map[string]string{keyName: pinned, "app-01": following})
 		w.cli(t, "reload")
 	})
+	w.askDashboard(t)
 	w.azure(t, "")
 	w.cli(t, "reload") // it looks at once
 	w.hook.wait(t, "/today", "resolved", map[string]string{"alertname": "KeydConsumerUnseen", "reason": "Forbidden"})
@@ -33,6 +34,7 @@ func consumerLags(t *testing.T, w *world) {
 	a := w.hook.wait(t, "/today", "firing", labels)
 	wantAlert(t, a, labels, keyName, vaultName)
 	w.wantRunbook(t, a, "keydconsumerlags")
+	w.askDashboard(t)
 }
 
 // consumersGone takes the consumers out of the configuration.

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,29 +43,34 @@ server_tls_sslmode = disable
 	if err := errors.Join(os.WriteFile(file, []byte(ini), 0o600), s.own(file)); err != nil {
 		tb.Fatal(err)
 	}
-	cmd := s.command(program, file)
-	out, err := os.Create(filepath.Join(s.dir, "pgbouncer.log"))
+	log := filepath.Join(s.dir, "pgbouncer.log")
+	p, err := s.start(log, program, file)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer out.Close()
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
-		tb.Fatalf("%v; %s", err, installHint)
-	}
 	tb.Cleanup(func() {
-		_ = cmd.Process.Kill() // if it ended by itself, a test has failed already
-		_ = cmd.Wait()
-	})
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		c, err := net.Dial("tcp", addresses[0])
-		if err == nil {
-			_ = c.Close() // nothing was sent
-			return addresses[0]
+		if err := p.end(syscall.SIGTERM); err != nil {
+			tb.Error(err)
 		}
-		time.Sleep(10 * time.Millisecond) // asks not too often; the deadline is what counts
+	})
+	if err := p.listens(log, addresses[0]); err != nil {
+		tb.Fatal(err)
 	}
-	log, err := os.ReadFile(out.Name())
-	tb.Fatalf("pgbouncer does not answer after %s: %v\n%s", patience, err, log)
-	return ""
+	return addresses[0]
+}
+
+// listens waits until the process writes that it does: somebody else could listen there, too.
+func (p *process) listens(log, address string) error {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		text, err := os.ReadFile(log)
+		if err != nil || strings.Contains(string(text), "listening on "+address) {
+			return err
+		}
+		select {
+		case <-p.ended:
+			return fmt.Errorf("it ended: %w\n%s", p.err, text)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return fmt.Errorf("nobody listens at %s after %s", address, patience)
 }

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// process is a running server.
+// process is a running program.
 type process struct {
 	pid   int
 	ended chan struct{}
@@ -22,20 +22,28 @@ type process struct {
 }
 
 // Run starts the server and waits until it answers.
-func (s *Server) Run() error {
-	log, err := os.OpenFile(s.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
+func (s *Server) Run() (err error) {
 	if err := os.Remove(s.pidFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	cmd := s.command("postgres", "-D", s.Data)
-	cmd.Stdout, cmd.Stderr = log, log
+	if s.process, err = s.start(s.log(), "postgres", "-D", s.Data); err != nil {
+		return err
+	}
+	return s.ready()
+}
+
+// start starts a program that runs until somebody ends it, or this program ends. It writes to a log.
+func (s *Server) start(log, program string, args ...string) (*process, error) {
+	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	cmd := s.command(program, args...)
+	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGQUIT}
 	p, started := &process{ended: make(chan struct{})}, make(chan error)
-	go func() { // on a thread that lives as long as the server: see Pdeathsig
+	go func() { // on a thread that lives as long as the program: see Pdeathsig
 		runtime.LockOSThread()
 		err := cmd.Start()
 		if err == nil {
@@ -48,10 +56,9 @@ func (s *Server) Run() error {
 		}
 	}()
 	if err := <-started; err != nil {
-		return fmt.Errorf("start PostgreSQL: %w", err)
+		return nil, fmt.Errorf("start %s: %w; %s", program, err, installHint)
 	}
-	s.process = p
-	return s.ready()
+	return p, nil
 }
 
 func (s *Server) log() string     { return filepath.Join(s.dir, "log") }
@@ -97,15 +104,22 @@ func (s *Server) end(signal syscall.Signal) error {
 	if s.process == nil {
 		return nil
 	}
-	if err := syscall.Kill(s.process.pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+	if err := s.process.end(signal); err != nil {
+		return fmt.Errorf("%w\n%s", err, s.Log())
+	}
+	s.process = nil
+	return nil
+}
+
+func (p *process) end(signal syscall.Signal) error {
+	if err := syscall.Kill(p.pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return err
 	}
 	select {
-	case <-s.process.ended:
-		s.process = nil
+	case <-p.ended:
 		return nil
 	case <-time.After(patience):
-		return fmt.Errorf("PostgreSQL does not end after %s\n%s", patience, s.Log())
+		return fmt.Errorf("process %d does not end after %s", p.pid, patience)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -13,8 +14,9 @@ import (
 )
 
 const (
-	maxConns = 8
-	warned   = "keyd warned" // what a connection's notice is kept under
+	maxConns    = 8
+	pingTimeout = 2 * time.Second // a connection that was idle is asked first whether its server is still there
+	warned      = "keyd warned"   // what a connection's notice is kept under
 )
 
 // connected is the part of the configuration that is the same for every connection.
@@ -36,7 +38,8 @@ func connected(c *pgxpool.Config) {
 			conn.CustomData()[warned] = n
 		}
 	}
-	c.MaxConns, c.MinConns, c.MaxConnLifetime, c.MaxConnIdleTime = maxConns, 0, 30*time.Minute, 5*time.Minute
+	c.MaxConns, c.PingTimeout = maxConns, pingTimeout
+	c.MaxConnLifetime, c.MaxConnIdleTime = 30*time.Minute, 5*time.Minute
 }
 
 // beforeConnect prepares one connection.
@@ -120,4 +123,24 @@ func afterConnect(ctx context.Context, c *pgx.Conn) error {
 		return err
 	}
 	return known(found)
+}
+
+// reconnect drops the connections after an error that others of them would have, too: the server is gone, or it can
+// change nothing and another host may have been promoted.
+func (e *Engine) reconnect(err error) {
+	var answer *pgconn.PgError
+	var unsafe *SynchronousError
+	var drop bool
+	switch {
+	case errors.Is(err, context.Canceled), refusedBy(err):
+	case errors.As(err, &unsafe):
+		drop = e.several
+	case errors.As(err, &answer):
+		drop = e.several && answer.Code == "25006" || strings.HasPrefix(answer.Code, "57P")
+	default:
+		drop = true
+	}
+	if drop {
+		e.pool.Reset()
+	}
 }

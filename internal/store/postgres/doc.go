@@ -16,6 +16,6 @@
 // # Deadlines
 //
 // A connection to one host must be there within 3 s, and a statement or a COMMIT is done within Options.Deadline
-// (10 s); a transaction waits for the row half as long. A host that vanished loses its transaction, and the row with
-// it, after Options.Deadline.
+// (10 s); a transaction waits for the row half as long. A host that hangs or vanishes loses its transaction, and the
+// row with it, after a quarter of it.
 package postgres

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -37,17 +38,22 @@ func known(found int) error {
 // refused are what package stored says of a change that certainly was not made.
 var refused = []error{stored.ErrTip, stored.ErrRecord, stored.ErrEpoch, stored.ErrHeld, stored.ErrSealed}
 
+func refusedBy(err error) bool {
+	return slices.ContainsFunc(refused, func(r error) bool { return errors.Is(err, r) })
+}
+
 // failed is an error of the engine. Before COMMIT was sent nothing can have happened.
 func (e *Engine) failed(doing string, err error, committing bool) error {
-	for _, r := range refused {
-		if errors.Is(err, r) {
-			return fmt.Errorf("%s: %w", e.name, err)
-		}
+	if refusedBy(err) {
+		return fmt.Errorf("%s: %w", e.name, err)
 	}
 	return &stored.EngineError{
 		Engine: e.name, Doing: doing, Err: explained(err), Ambiguous: committing && !certain(err),
 	}
 }
+
+// idle is a transaction that the server ended because nothing came, not even COMMIT.
+const idle = "25P03"
 
 // certain reports whether an answer to COMMIT says that nothing happened. Class 40 is a rollback, but for 40003, of
 // which even the server does not know; 25 is a transaction that cannot write, and 23 a constraint.
@@ -55,6 +61,9 @@ func certain(err error) bool {
 	var p *pgconn.PgError
 	if !errors.As(err, &p) {
 		return false // pgconn.SafeToRetry does not help: it calls it safe when an answer is cut off
+	}
+	if p.Code == idle {
+		return true
 	}
 	class := p.Code[:min(2, len(p.Code))]
 	return p.SeverityUnlocalized == "ERROR" && p.Code != "40003" && slices.Contains([]string{"40", "25", "23"}, class)
@@ -79,7 +88,7 @@ var remedies = map[string]string{
 func explained(err error) error {
 	var c *pgconn.ConnectError
 	if errors.As(err, &c) {
-		err = fmt.Errorf("connect: %w", c.Unwrap())
+		err = oneLine{fmt.Errorf("connect: %w", c.Unwrap())}
 	}
 	var p *pgconn.PgError
 	if errors.As(err, &p) && remedies[p.Code] != "" {
@@ -87,3 +96,10 @@ func explained(err error) error {
 	}
 	return err
 }
+
+// oneLine is an error about several hosts in one line.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string { return strings.ReplaceAll(e.error.Error(), "\n", "; ") }
+
+func (e oneLine) Unwrap() error { return e.error }

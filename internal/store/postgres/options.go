@@ -62,8 +62,8 @@ func (o Options) config() (*pgxpool.Config, error) {
 		return nil, err
 	}
 	mode, attributes := query.Get("sslmode"), query.Get("target_session_attrs")
-	query.Set("sslmode", "disable") // for now: only the hosts are of interest
-	c, err := pgxpool.ParseConfig(base + "?" + query.Encode())
+	certificate, key := query.Get("sslcert"), query.Get("sslkey")
+	c, err := parse(base, query, "disable", "", "", "") // for now: only the hosts are of interest
 	if err != nil {
 		return nil, &Problem{What: "the URL cannot be read", Remedy: shape} // the cause would show a part of it
 	}
@@ -81,17 +81,22 @@ func (o Options) config() (*pgxpool.Config, error) {
 			Remedy: "write sslmode=verify-full, or remove it; ca_file names who signed the server's certificate",
 		}
 	}
-	query.Set("sslmode", "verify-full")
-	if o.CAFile != "" {
-		query.Set("sslrootcert", o.CAFile)
-	}
-	c, err = pgxpool.ParseConfig(base + "?" + query.Encode())
+	c, err = parse(base, query, "verify-full", o.CAFile, certificate, key)
 	if err != nil { // its files cannot be used
 		cause := errors.Unwrap(err)
 		return nil, &Problem{What: fmt.Sprint(cause), Remedy: "look at ca_file, and at sslcert and sslkey in the URL",
 			err: cause}
 	}
 	return c, nil
+}
+
+// parse sets all that TLS needs, to "", too: pgx does not look for it in the environment or in a home directory then.
+func parse(base string, query url.Values, mode, ca, certificate, key string) (*pgxpool.Config, error) {
+	query.Set("sslmode", mode)
+	query.Set("sslrootcert", ca)
+	query.Set("sslcert", certificate)
+	query.Set("sslkey", key)
+	return pgxpool.ParseConfig(base + "?" + query.Encode())
 }
 
 // split is the URL before its question mark, and what is after it.
@@ -137,7 +142,8 @@ func samePorts(hosts string) error {
 		}
 	}
 	if with > 0 && with < len(names) {
-		return &Problem{What: "the URL has a port for some hosts only", Remedy: "write :PORT after each host, or after none"}
+		return &Problem{What: "the URL has a port for some hosts only",
+			Remedy: "write :PORT after each host, or after none"}
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ func (e *Engine) read(ctx context.Context, doing, sql string, fn func(pgx.Rows) 
 	defer cancel()
 	rows, err := e.pool.Query(inTime, sql, args...)
 	if err != nil {
+		e.reconnect(err)
 		return e.failed(doing, e.acquiring(err), false)
 	}
 	defer rows.Close()
@@ -27,6 +28,7 @@ func (e *Engine) read(ctx context.Context, doing, sql string, fn func(pgx.Rows) 
 		}
 	}
 	if err := rows.Err(); err != nil {
+		e.reconnect(err)
 		return e.failed(doing, err, false)
 	}
 	return nil
@@ -45,7 +47,7 @@ func (e *Engine) Tip(ctx context.Context) (tip stored.Tip, err error) {
 }
 
 // scanTip reads a row that begins with the tip.
-func scanTip(r pgx.Rows, more ...any) (tip stored.Tip, err error) {
+func scanTip(r pgx.Row, more ...any) (tip stored.Tip, err error) {
 	var hash []byte
 	if err := r.Scan(append([]any{&tip.Seq, &hash}, more...)...); err != nil {
 		return tip, err

@@ -48,7 +48,7 @@ func TestARowThatAnotherKeepsEndsInAnErrorAfterWhichNothingHappened(t *testing.T
 
 func TestAStatementThatIsSlowEndsInAnErrorAfterWhichNothingHappened(t *testing.T) {
 	_, s, name := fresh(t)
-	sql(t, s, name, `CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(600);
+	sql(t, s, name, `CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(600);
 		RETURN NEW; END'; CREATE TRIGGER slow BEFORE INSERT ON keyd.entry FOR EACH ROW EXECUTE FUNCTION slow()`)
 	o := options(s.URL(daemon, name))
 	o.Deadline = 500 * time.Millisecond

@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/store/stored"
 	"github.com/keyd-project/keyd/internal/term"
 )
@@ -38,13 +37,14 @@ func (e *Engine) transact(ctx context.Context, w work) error {
 	defer cancel()
 	conn, err := e.pool.Acquire(inTime)
 	if err != nil {
+		e.reconnect(err)
 		return e.failed(w.doing, e.acquiring(err), false)
 	}
 	defer conn.Release()
 	b := &pgx.Batch{}
 	b.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
 	e.limit(b, w.local)
-	b.Queue(`SELECT schema, seq, hash, epoch, nonce, sealed FROM keyd.head FOR UPDATE`).QueryRow(w.admit)
+	b.Queue(`SELECT seq, hash, epoch, nonce, sealed, schema FROM keyd.head FOR UPDATE`).QueryRow(w.admit)
 	if !w.local {
 		e.requireStandbys(b)
 	}
@@ -53,7 +53,7 @@ func (e *Engine) transact(ctx context.Context, w work) error {
 	}
 	if err := conn.SendBatch(inTime, b).Close(); err != nil {
 		e.rollBack(ctx, conn)
-		e.lookElsewhere(err)
+		e.reconnect(err)
 		return e.failed(w.doing, err, false)
 	}
 	if err := ctx.Err(); err != nil {
@@ -63,13 +63,13 @@ func (e *Engine) transact(ctx context.Context, w work) error {
 	return e.commit(ctx, conn, w)
 }
 
-// limit has the server end the transaction if this host vanishes, so that it does not keep the row from others. The
+// limit has the server end the transaction if this host hangs or vanishes, so that others get the row. The
 // settings end with the transaction.
 func (e *Engine) limit(b *pgx.Batch, local bool) {
 	milliseconds := func(d time.Duration) string { return fmt.Sprint(max(1, d.Milliseconds())) }
 	b.Queue(`SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true),
 		set_config('idle_in_transaction_session_timeout', $3, true)`,
-		milliseconds(e.deadline), milliseconds(e.deadline/2), milliseconds(e.deadline))
+		milliseconds(e.deadline), milliseconds(e.deadline/2), milliseconds(e.deadline/4))
 	if local && e.synchronous {
 		b.Queue(`SELECT set_config('synchronous_commit', 'local', true)`)
 	}
@@ -79,11 +79,11 @@ func (e *Engine) limit(b *pgx.Batch, local bool) {
 func (w work) admit(row pgx.Row) error {
 	var h head
 	var schema int
-	var hash, nonce []byte
-	if err := row.Scan(&schema, &h.tip.Seq, &hash, &h.epoch.Number, &nonce, &h.sealed); err != nil {
+	var nonce []byte
+	var err error
+	if h.tip, err = scanTip(row, &h.epoch.Number, &nonce, &h.sealed, &schema); err != nil {
 		return err
 	}
-	h.tip.Hash = chain.Hash(hash)
 	copy(h.epoch.Nonce[:], nonce)
 	if err := known(schema); err != nil || w.admits == nil {
 		return err
@@ -135,6 +135,7 @@ func (e *Engine) commit(ctx context.Context, conn *pgxpool.Conn, w work) error {
 	case err == nil:
 		return nil
 	case conn.Conn().IsClosed():
+		e.reconnect(err)
 		err = fmt.Errorf("the server did not answer to COMMIT: %w", err)
 	}
 	err = e.failed(w.doing, err, true)
@@ -150,15 +151,6 @@ func (e *Engine) rollBack(ctx context.Context, conn *pgxpool.Conn) {
 	inTime, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.deadline/4)
 	defer cancel()
 	_, _ = conn.Exec(inTime, "ROLLBACK")
-}
-
-// lookElsewhere drops the connections if this server can change nothing: another host may have been promoted.
-func (e *Engine) lookElsewhere(err error) {
-	var p *pgconn.PgError
-	var s *SynchronousError
-	if e.several && (errors.As(err, &s) || errors.As(err, &p) && p.Code == "25006") {
-		e.pool.Reset()
-	}
 }
 
 // settle waits until the changes that are in doubt have ended, and until a standby has what they left.
