@@ -59,8 +59,8 @@ var brokenHosts = []breakage{
 	},
 	{
 		name: "a leader trusts the inventory that it read in an earlier term",
-		caught: `^(C_GenerateKeyPair is called a second time for CKA_ID|doubled: the whole pair of \S+ under \w+ is given ` +
-			`up, and another is made)`,
+		caught: `^(C_GenerateKeyPair is called a second time for CKA_ID|` +
+			`doubled: the whole pair of \S+ under \w+ is given up, and another is made)`,
 		breaks: staleInventory(),
 	},
 	{

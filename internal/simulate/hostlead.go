@@ -168,8 +168,8 @@ func (h *host) renew() {
 		h.until = asked + leader.Holds(l, h.hs.lease)
 	}
 	me, alive := h.candidates()
-	to := ""
-	if h.handover, to = h.handover.Next(h.boot(), me, alive, h.hs.lease); to != "" {
+	next, to := h.handover.Next(h.boot(), me, alive, h.hs.lease)
+	if h.handover = next; to != "" {
 		h.hs.w.log("%s hands over to %s: %s", h.d.name, to, me.Host)
 		h.stop()
 	}

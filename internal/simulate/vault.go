@@ -314,7 +314,7 @@ func (v *vault) Disable(ctx context.Context, name, id string) error {
 }
 
 func (v *vault) Enable(ctx context.Context, name, id string) error {
-	err := v.w.begins(ctx, effect{what: "the enabling of version " + id, of: v.intentOf(chain.EnableIntended, name, id)})
+	err := v.w.begins(ctx, v.enabling(name, id))
 	if err != nil {
 		return err
 	}

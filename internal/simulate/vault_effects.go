@@ -15,6 +15,11 @@ func (v *vault) intentOf(event chain.Event, name, id string) intent {
 	return intent{event, key.ID(id), v.URL}
 }
 
+// enabling is the effect that enables a version. Its request may be old; each try has a deadline of its own.
+func (v *vault) enabling(name, id string) effect {
+	return effect{what: "the enabling of version " + id, of: v.intentOf(chain.EnableIntended, name, id)}
+}
+
 // disabling is the effect that disables a version.
 func (v *vault) disabling(name, id string) effect {
 	e := effect{what: "the disabling of version " + id, of: v.intentOf(chain.DisableIntended, name, id),

@@ -73,7 +73,7 @@ func Open(ctx context.Context, engine stored.Engine, o Options) (*Store, error) 
 
 func open(ctx context.Context, engine stored.Engine, o Options) (*Store, error) {
 	s := &Store{engine: limited{engine, cmp.Or(o.CallTime, callTime)}, dir: o.Dir, host: o.Host, now: o.Now,
-		pause: o.Pause,
+		pause:   o.Pause,
 		records: stored.NewKept(record.Record.Clone), vaults: stored.NewKept(record.Vault.Clone),
 		settings: stored.NewKept(record.Settings.Clone), writing: make(chan struct{}, 1),
 		known:   known{busy: make(chan struct{}, 1)},
