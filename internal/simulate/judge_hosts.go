@@ -180,7 +180,8 @@ func (h *host) judgeOwn(name string, number uint64, entries []chain.Entry) {
 // judgeUndone fails if, in the end, a version is disabled that the record does not have as disabled. A compromised one
 // may stay as it is.
 func (w *World) judgeUndone(v *vault, name string, g *record.Generation, p *record.Placement, x *version) {
-	if w.hosts != nil && g.Compromised.IsZero() && !x.Enabled && p.State != key.Disabled && !slices.Contains(p.DisabledVersions, x.ID) {
+	if w.hosts != nil && g.Compromised.IsZero() && !x.Enabled && p.State != key.Disabled &&
+		!slices.Contains(p.DisabledVersions, x.ID) {
 		w.violate("version %s of %s in %s was disabled late, and nobody undid it", x.ID, name, v.Name)
 	}
 }
