@@ -41,16 +41,19 @@ var brokenHosts = []breakage{
 	},
 	{
 		name:   "a host takes a lost save for its own by its number",
+		first:  2,
 		caught: `^forked: \S+ takes entry \d+ for its own ".*", and the chain has another$`,
 		breaks: breached(func(hs *hosts) { hs.byNumber = true }),
 	},
 	{
 		name:   "keyd trusts its lease, and checks no deadline",
+		first:  2,
 		caught: `^\S+ begins .* (after its deadline|after its save without leading)$`,
 		breaks: unchecked,
 	},
 	{
 		name:   "a successor does not wait for an open import",
+		first:  3,
 		caught: `is given up \S+ after it was intended, before its settle time was over$`,
 		breaks: func(_ *World, c Parts) Parts {
 			c.Store = &rashStore{c.Store, map[key.ID]bool{}}
@@ -58,7 +61,8 @@ var brokenHosts = []breakage{
 		},
 	},
 	{
-		name: "a leader trusts the inventory that it read in an earlier term",
+		name:  "a leader trusts the inventory that it read in an earlier term",
+		first: 3,
 		caught: `^(C_GenerateKeyPair is called a second time for CKA_ID|` +
 			`doubled: the whole pair of \S+ under \w+ is given up, and another is made)`,
 		breaks: staleInventory(),
@@ -70,6 +74,7 @@ var brokenHosts = []breakage{
 	},
 	{
 		name:   "nobody undoes a disabling that comes late",
+		first:  2,
 		caught: `^version \w+ of \S+ in \S+ was disabled late, and nobody undid it$`,
 		breaks: everyVault(func(w *World, v Vault) Vault { return &deafVault{v, v.(*vault)} }),
 		world:  lingering,
