@@ -28,6 +28,8 @@ type Error struct {
 	err error
 	// said: it is what the resource itself says is wrong with it, and keyd saw it.
 	said bool
+	// part: it is about a part of the resource, and says nothing of the resource itself.
+	part bool
 }
 
 // Error is one line: which resource, what was tried, what happened, what to do.
@@ -101,7 +103,7 @@ func (k call) fail(err error) error {
 	if errors.As(err, &own) {
 		return err
 	}
-	e := &Error{What: k.what(), ID: k.id, err: err}
+	e := &Error{What: k.what(), ID: k.id, err: err, part: k.part != "" || k.child}
 	var response *azcore.ResponseError
 	if errors.As(err, &response) {
 		e.fill(response)

@@ -124,7 +124,7 @@ func (i *Inspection) callers(
 		}
 		found := i.userIdentity(ctx, id)
 		switch {
-		case isGone(found.err):
+		case isGone(id, found.err):
 			return nil, identityGone(seen.ID, id)
 		case found.err != nil:
 			who = append(who, caller{object: object, hidden: true})
