@@ -145,7 +145,7 @@ func (k call) hint(e *Error) string {
 	case e.Status == 0:
 		return vault.Advice(e.err)
 	case e.Status == http.StatusForbidden && k.sent != nil && e.Code != "":
-		return "let keyd's identity change it, then: keyd repoint KEY " + service.NameOf(k.id) + "; " +
+		return "let keyd's identity change it, then: keyd repoint KEY " + word(service.NameOf(k.id)) + "; " +
 			roleCommand("keyd repoint", k.id)
 	case e.Status == http.StatusForbidden && k.sent == nil:
 		scope := k.id
@@ -176,5 +176,5 @@ func roleCommand(role, scope string) string {
 		role = `"` + role + `"`
 	}
 	return "az role assignment create --role " + role + " --assignee-object-id OBJECT_ID " +
-		`--assignee-principal-type ServicePrincipal --scope "` + scope + `" (keyd check shows the object id)`
+		`--assignee-principal-type ServicePrincipal --scope ` + inQuotes(scope) + ` (keyd check shows the object id)`
 }

@@ -217,6 +217,10 @@ func usersInTheWay() []example {
 			monthIn(weu, but(on(hubsID, 0), shared), but(on(otherHubs, 0), shared)).
 				logged(use{version(2), "shared", time.Hour}),
 			soon("no use of a later one by an identity of its own")},
+		{"Also the backups that one keeps in another region with the same identity.",
+			monthIn(weu, on(serverID, 0), but(on(serverID, 0), func(c *record.ConsumerSeen) { c.Service = "backups" })).
+				rule(backupsFor(day)).logged(use{version(2), "oid of " + serverID, 20 * day}),
+			soon("no use of a later one by an identity of its own")},
 		{"With success, and not as keyd's own identity.",
 			monthIn(weu, on(hubsID, 0)).logged(use{version(2), "oid of " + hubsID, time.Hour}).log(proveNothing),
 			soon("no use of a later one by an identity of its own")},

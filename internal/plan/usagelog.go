@@ -133,10 +133,12 @@ func (u users) needsLog(c record.ConsumerSeen, s service.Service) string {
 		"own"
 }
 
-// shared reports whether another consumer calls the vault with the same identity.
+// shared reports whether another consumer calls the vault with the same identity, or the same one for another purpose,
+// such as its geo-redundant backups.
 func (u users) shared(c record.ConsumerSeen, caller string) bool {
 	return slices.ContainsFunc(u.Seen.Usage.Consumers, func(other record.ConsumerSeen) bool {
-		return !sameID(other.ID, c.ID) && slices.ContainsFunc(other.Callers, func(id string) bool {
+		differs := !sameID(other.ID, c.ID) || other.Vault == c.Vault && other.Service != c.Service
+		return differs && slices.ContainsFunc(other.Callers, func(id string) bool {
 			return sameID(id, caller)
 		})
 	})
