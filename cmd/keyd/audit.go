@@ -29,7 +29,8 @@ func (a *app) audit() *cobra.Command {
 entry has one line, cut to its width; --verbose shows all of it, as elsewhere.
 --verify walks the whole hash chain instead, and says whether it is internally consistent, or
 where it is not; then it exits 1. With --json there is one entry on each line. --state reads a
-state directory or a file of keyd backup itself, while no daemon has it open; it changes nothing.
+state directory or a file of keyd backup itself, while no daemon has it open, or the store that a
+configuration (FILE.yaml) names; it changes nothing.
 
 The chain's head is signed by an audit key in the HSM before each import, after each rotation and
 daily. For an auditor: export writes a file, verify checks it anywhere, receipt shows one rotation.`,
@@ -41,7 +42,7 @@ daily. For an auditor: export writes a file, verify checks it anywhere, receipt 
 			if err != nil {
 				return err
 			}
-			chain, done, err := a.chain(state)
+			chain, done, err := a.chain(cmd.Context(), state)
 			if err != nil {
 				return err
 			}
@@ -61,7 +62,8 @@ daily. For an auditor: export writes a file, verify checks it anywhere, receipt 
 }
 
 func stateFlag(cmd *cobra.Command, state *string) {
-	cmd.Flags().StringVar(state, "state", "", "read this state directory or file, without a daemon")
+	cmd.Flags().StringVar(state, "state", "", "read this state directory, file or configuration's store, without a "+
+		"daemon")
 }
 
 // auditSource is the audit chain, from the daemon or from a state file.
@@ -72,11 +74,11 @@ type auditSource interface {
 }
 
 // chain returns the daemon's chain, or opens the state that --state names; done closes it.
-func (a *app) chain(state string) (c auditSource, done func() error, err error) {
+func (a *app) chain(ctx context.Context, state string) (c auditSource, done func() error, err error) {
 	if state == "" {
 		return a.client(), func() error { return nil }, nil
 	}
-	file, err := daemon.OpenStateAudit(state)
+	file, err := daemon.OpenStateAudit(ctx, state)
 	if err != nil {
 		return nil, nil, err
 	}

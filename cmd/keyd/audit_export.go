@@ -38,7 +38,7 @@ or state: it has the hashes of the entries that the flags leave out. CSV cannot 
 			if !r.Until.IsZero() && r.Until.Before(r.Since) {
 				return usagef("--until is before --since: there is nothing between them")
 			}
-			chain, done, err := a.chain(state)
+			chain, done, err := a.chain(cmd.Context(), state)
 			if err != nil {
 				return err
 			}

@@ -34,7 +34,7 @@ attested is verified again, as of the time when it was recorded.`,
 					return usagef("%q is not the number of a generation", names[1])
 				}
 			}
-			chain, done, err := a.chain(state)
+			chain, done, err := a.chain(cmd.Context(), state)
 			if err != nil {
 				return err
 			}

@@ -34,6 +34,7 @@ func passedOn() map[string]string {
 		"backup.go backup: …":         "backup: copy.db exists already, or cannot be seen: choose another name",
 		"check.go … of … failed":      "1 check of 3 failed",
 		"run.go …":                    mars,
+		"store.go --reason: …":        "--reason: the reason has 1 to 500 bytes of UTF-8, not 0",
 		"watch.go detached; …":        "detached; the daemon goes on with new-key: see `keyd status new-key`",
 		"watch.go …; …": "write /dev/stdout: no space left on device; the daemon goes on with " +
 			"new-key: see `keyd status new-key`",
@@ -108,6 +109,13 @@ func notMet() map[string]string {
 		"write …: …; nothing was changed: look at the disk's space and health": records,
 		"write …: …; whether it is on the disk is not known and is looked up before the next use: look at the " +
 			"disk's health": records,
+		"the state in … takes no changes any more: …. Put the store that it names into the configuration; keyd audit " +
+			"--state … still reads it": "it names a host and a time; store.txtar matches it all the same",
+		"run this as root: only root accepts a store that lost changes": "root runs the tests in many places",
+		"… may not accept the store as it is: only root may": "root runs the tests in many places; a test of " +
+			"internal/control is an operator",
+		"there is nothing to accept: the store has all that this host saw, and no host has stopped the others": "it " +
+			"takes an engine; a test of internal/daemon has one",
 		"the state in … has schema … and this keyd knows up to …: install the newer keyd again, or put the copy " +
 			"that it made before its migration in place": "it takes the state of a keyd that is not written yet; " +
 			"a test of internal/store/bolt makes one",

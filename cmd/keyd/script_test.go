@@ -320,6 +320,8 @@ func (w *world) Check(_ context.Context, name string, _ func(status.Progress)) (
 
 func (w *world) Reload(context.Context, string) error { return w.refusal }
 
+func (w *world) AcceptStore(context.Context, string, string) error { return w.refusal }
+
 func (w *world) Audit(_ context.Context, from uint64, k string, fn func(control.AuditEntry) error) error {
 	entries := []chain.Entry{
 		{

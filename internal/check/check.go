@@ -36,6 +36,7 @@ type Parts struct {
 	Config     *config.Config
 	Start      func(*config.Config) error // why a daemon would not start with a configuration
 	Store      Store
+	Shared     SharedStore // nil where one host has the state
 	Keys       Keys
 	Observer   Observer
 	Health     Health
@@ -134,6 +135,7 @@ func Run(ctx context.Context, p Parts) ([]status.Check, error) {
 	c := &checker{Parts: p, away: newAway()}
 	if c.everything() {
 		c.config()
+		c.shared(ctx, time.Now)
 		c.store(ctx)
 		c.attestationRoot()
 	}
@@ -229,14 +231,18 @@ func (c *checker) store(ctx context.Context) {
 	if err == nil && !r.Consistent() {
 		err = fmt.Errorf("%s", r)
 	}
-	c.add("store", c.Config.StateDir, "audit chain", err, r.String(),
-		"keep the file, and see the runbook, #keydstoreunhealthy")
+	c.add("store", c.storeName(), "audit chain", err, r.String(),
+		"keep the state as it is, and see the runbook, #keydstoreunhealthy")
 	if why := c.AuditBroken(); why != "" {
-		c.line(status.CheckFailed, "store", c.Config.StateDir, "audit chain as it was signed", why,
+		c.line(status.CheckFailed, "store", c.storeName(), "audit chain as it was signed", why,
 			"keep the file, and see the runbook, #keydauditbroken")
 	}
 	if err := c.Store.Healthy(); err != nil {
-		c.add("store", c.Config.StateDir, "last write", err, "", "free or repair the disk")
+		remedy := "free or repair the disk"
+		if c.Shared != nil {
+			remedy = "see that the store takes changes: keyd store status"
+		}
+		c.add("store", c.storeName(), "last write", err, "", remedy)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -42,17 +43,30 @@ func readApprovals(top *section) Approvals {
 }
 
 // Approvers are the operators who can approve what another one asked for: neither root, whose login may not be known,
-// nor the daemon's own user.
-func (c *Config) Approvers(self uint32) (uids []uint32) {
-	for _, uid := range c.Control.Operators {
-		if uid != 0 && uid != self && !slices.Contains(uids, uid) {
-			uids = append(uids, uid)
+// nor the daemon's own user. Where there are people, only they can, by their names; otherwise these are uids.
+func (c *Config) Approvers(self uint32) (approvers []string) {
+	add := func(who string) {
+		if who != "" && !slices.Contains(approvers, who) {
+			approvers = append(approvers, who)
 		}
 	}
-	return uids
+	for _, name := range c.Control.OperatorNames {
+		add(name)
+	}
+	for _, uid := range c.operatorUIDs() {
+		switch {
+		case uid == 0 || uid == self:
+		case len(c.People) > 0:
+			add(c.People.Of(c.Host, uid))
+		default:
+			add(strconv.FormatUint(uint64(uid), 10))
+		}
+	}
+	return approvers
 }
 
-// Digest is a digest of the files' names and contents.
+// Digest is a digest of the files' names and contents; with a store for several hosts, where each has its own files, it
+// is that of the settings that hosts share.
 func (c *Config) Digest() string { return c.digest }
 
 // digestOf is the digest of the files' names and contents.

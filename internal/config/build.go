@@ -46,6 +46,9 @@ func build(sources []source, rep *report) *Config {
 var mainFields = []string{
 	"instance",
 	"state_dir",
+	"store",
+	"host",
+	"people",
 	"hsm",
 	"azure",
 	"vaults",
@@ -78,11 +81,14 @@ func readMain(c *Config, s *section) {
 	s.require("hsm", "write hsm: with module, token and pin_file, or with uri")
 	c.Instance = read(s, "instance", "", parseName)
 	c.StateDir = read(s, "state_dir", "/var/lib/keyd", parsePath)
+	c.Store = readStore(s, c.Instance)
+	c.People = readPeople(s)
+	c.Host = readHost(s, s.has("store") || s.has("people"))
 	if s.has("hsm") {
 		c.HSM = readHSM(s.sub("hsm"), c.StateDir)
 	}
 	c.Azure = readAzure(s.sub("azure"))
-	c.Control = readControl(s.sub("control"))
+	readControl(c, s.sub("control"))
 	c.Approvals = readApprovals(s)
 	c.Web = readWeb(s.sub("web"))
 	c.Health = readHealth(s.sub("health"))
@@ -218,16 +224,21 @@ func readAzure(s *section) Azure {
 	return a
 }
 
-func readControl(s *section) Control {
+func readControl(c *Config, s *section) {
 	s.only("socket", "operators", "group")
-	c := Control{
+	c.Control = Control{
 		Socket: read(s, "socket", "/run/keyd/keyd.sock", parseSocket),
 		Group:  read(s, "group", defaultGroup, parseGroup),
 	}
-	for _, uid := range list(s, "operators", parseUser) {
-		c.Operators = append(c.Operators, uid.value)
+	if _, err := strconv.ParseUint(c.Control.Group, 10, 32); err == nil && c.Store.Shared() {
+		s.rep.add(
+			s.whereOf("group"),
+			"write the group's name",
+			"control.group: %s may be another group on another host",
+			c.Control.Group,
+		)
 	}
-	return c
+	readOperators(c, s)
 }
 
 // parseUser resolves a uid or the name of a user on this host to a uid.

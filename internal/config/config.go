@@ -17,6 +17,11 @@ type Config struct {
 	Files    []string // every file read, the main one first
 	Instance string   // 1 to 127 of 0-9, a-z, A-Z and -
 	StateDir string   // absolute
+	Store    Store
+	// Host is this host's name among those of the instance; "" where one host has the state and nobody is in People.
+	Host string
+	// People are the persons who may approve, on each host. Without any, uid and login tell persons apart.
+	People   People
 	HSM      HSM
 	Azure    Azure
 	Vaults   []Vault      // in the order of the files
@@ -114,8 +119,10 @@ type KEK struct {
 // Control is the unix socket by which operators reach the daemon.
 type Control struct {
 	Socket    string
-	Operators []uint32 // uids that may act, besides root and the daemon's own
-	Group     string   // name or gid that may read
+	Operators []uint32 // uids that may act on this host, besides root and the daemon's own
+	// OperatorNames are the operators who are in People, with a uid on this host or without.
+	OperatorNames []string
+	Group         string // name or gid that may read
 }
 
 // Web is the listener for metrics and the status page.
@@ -167,13 +174,18 @@ func LoadToShow(path string) (*Config, error) { return load(path, &report{keySet
 func load(path string, rep *report) (*Config, error) {
 	sources := readAll(path, rep)
 	c := build(sources, rep)
-	c.digest = digestOf(sources)
 	checkSecretFiles(c, rep)
 	if err := rep.err(); err != nil {
 		return nil, err
 	}
 	c.settings = rep.settings
-	return c, nil
+	c.digest = digestOf(sources)
+	if !c.Store.Shared() {
+		return c, nil
+	}
+	var err error
+	c.digest, err = SharedDigest(c)
+	return c, err
 }
 
 // credentialPath resolves the absolute path of a file, or the name of a systemd

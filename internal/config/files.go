@@ -142,6 +142,19 @@ func (c *Config) CheckPINFile() []Problem {
 func checkSecretFiles(c *Config, rep *report) {
 	rep.checkSecretMode(c.HSM.pinAt, "hsm.pin_file", c.HSM.PINFile)
 	rep.checkSecretMode(c.Azure.certificateAt, "azure.certificate_file", c.Azure.CertificateFile)
+	for _, f := range c.Store.secrets() {
+		rep.checkSecretMode(rep.placeOf(f.Field), f.Field, f.Path)
+	}
+}
+
+// placeOf is where the value of a field stands.
+func (r *report) placeOf(field string) position {
+	for _, s := range r.settings {
+		if s.Field == field {
+			return position{s.File, s.Line, s.column}
+		}
+	}
+	return position{}
 }
 
 // checkSecretMode checks absolute paths only: systemd chooses the modes of its

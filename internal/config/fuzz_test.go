@@ -13,6 +13,16 @@ func FuzzBuild(f *testing.F) {
 	f.Add([]byte("keys:\n  k:\n    schedule: \"TZ=\"\n    retire: {disable_after: 1d}\n"), []byte("%YAML 1.2\n---\n"))
 	f.Add([]byte("azure: {subscriptions: [x]}\nvaults: {v: {evidence: {}}}\nkeys: {k: {consumers: [{}, none, /]}}\n"),
 		[]byte("keys: {l: {consumers: {id: /subscriptions/a}, retire: {disable_after: 2d}}}\n"))
+	f.Add(
+		[]byte("host: a\nstore: {postgres: {url: \"postgres://k:x@[::1]:1,b/d?password=x\"}}\npeople: {a: {b: 1}}\n"),
+		[]byte("store: {}\n"),
+	)
+	f.Add(
+		[]byte(
+			"store: {lease: 1h, etcd: {endpoints: [\"http://@\", x], prefix: /, user: a}}\npeople: {1: {}, b: }\n",
+		),
+		[]byte("people: {}\n"),
+	)
 	f.Add([]byte(strings.Repeat("- ", 900)), []byte(strings.Repeat("[", 2000)))
 	f.Fuzz(func(t *testing.T, main, fragment []byte) {
 		rep := &report{order: []string{"keyd.yaml", "keys.d/a.yaml"}}

@@ -19,7 +19,13 @@ type Guarded map[string]map[string]string
 
 // Guarded returns the settings of this configuration.
 func (c *Config) Guarded() Guarded {
-	g := Guarded{"": {"control.operators": asSet(c.Control.Operators), "control.group": c.Control.Group}}
+	g := Guarded{"": {"control.operators": c.operatorsText(), "control.group": c.Control.Group}}
+	for name, uids := range c.People {
+		g[""]["people."+name] = onHosts(uids)
+	}
+	if !c.Store.Shared() { // it says whose uids are meant
+		g[""]["host"] = c.Host
+	}
 	if acts := asSet(c.Approvals.Acts); acts != "" {
 		g[""]["approvals.acts"], g[""]["approvals.wait"] = acts, showDuration(c.Approvals.Wait)
 	}

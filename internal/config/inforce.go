@@ -15,7 +15,12 @@ import (
 // operator. Vaults and keys are whole: files that leave one out say nothing about the rest of it. Nothing in it is read
 // from the host again, so neither a renamed user nor an exchanged file changes what it means.
 type InForce struct {
-	Operators []uint32  `json:"operators,omitempty"`
+	Operators []uint32 `json:"operators,omitempty"` // those who are not in People
+	// OperatorNames are those who are in People.
+	OperatorNames []string `json:"operator_names,omitempty"`
+	People        People   `json:"people,omitempty"`
+	// Host says whose uids are meant. Where several hosts have the state, each has its own.
+	Host      string    `json:"host,omitempty"`
 	Group     string    `json:"group,omitempty"`
 	Approvals Approvals `json:"approvals"`
 	TestRoots [][]byte  `json:"test_roots,omitempty"` // certificates in DER
@@ -27,8 +32,12 @@ type InForce struct {
 
 // InForce returns the guarded settings of this configuration.
 func (c *Config) InForce() InForce {
-	f := InForce{Operators: c.Control.Operators, Group: c.Control.Group, Approvals: c.Approvals,
+	f := InForce{Operators: c.operatorUIDs(), OperatorNames: c.Control.OperatorNames, People: c.People,
+		Group: c.Control.Group, Approvals: c.Approvals,
 		Subscriptions: c.Azure.Subscriptions, Vaults: slices.Clone(c.Vaults), Keys: slices.Clone(c.Policies)}
+	if !c.Store.Shared() {
+		f.Host = c.Host
+	}
 	for _, r := range c.HSM.TestRoots {
 		f.TestRoots = append(f.TestRoots, r.Certificate.Raw)
 	}
@@ -84,7 +93,11 @@ func scheduleOf(text string) (key.Schedule, error) {
 // the vaults of f. All else is as in this configuration, where it has the key or the vault.
 func (c *Config) Under(f InForce) (*Config, error) {
 	under := *c
-	under.Control.Operators, under.Control.Group, under.Approvals = f.Operators, f.Group, f.Approvals
+	under.People, under.Control.Group, under.Approvals = f.People, f.Group, f.Approvals
+	if !c.Store.Shared() && (f.Host != "" || len(f.People) == 0) {
+		under.Host = f.Host
+	}
+	under.setOperators(f.Operators, f.OperatorNames)
 	under.Azure.Subscriptions, under.HSM.TestRoots = f.Subscriptions, nil
 	for _, der := range f.TestRoots {
 		root, err := x509.ParseCertificate(der)

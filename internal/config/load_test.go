@@ -90,6 +90,7 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 		Files:    c.Files,
 		Instance: "hq-1",
 		StateDir: "/var/lib/keyd",
+		Store:    config.Store{Lease: 15 * time.Second},
 		HSM: config.HSM{
 			Module: "/usr/lib/softhsm/libsofthsm2.so", Token: "keyd", PINFile: "hsm-pin", User: "keyd",
 			StateDir: "/var/lib/keyd/hsm", Sessions: 4, CallTimeout: 30 * time.Second, GenerateTimeout: 5 * time.Minute,
@@ -175,6 +176,7 @@ log: {level: debug, format: json}
 	workspaces := map[string]string{gov.URL: "0000000e-0000-0000-0000-00000000000f"}
 	want := &config.Config{
 		Files: c.Files, Instance: "hq-1", StateDir: "/srv/keyd",
+		Store: config.Store{Lease: 15 * time.Second},
 		HSM: config.HSM{
 			Module: "/opt/hsm/lib.so", Token: "0123", Serial: "0042", PINFile: "/etc/keyd/pin",
 			Socket: "/run/keyd-hsm/hsm.sock", User: "991", StateDir: "/var/lib/keyd-hsm", Sessions: 8,
@@ -391,12 +393,4 @@ func mustRead(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(data)
-}
-
-// Neither root nor the daemon's own user can be told from the operator who asked.
-func TestOnlyOperatorsWithALoginOfTheirOwnApprove(t *testing.T) {
-	c := config.Config{Control: config.Control{Operators: []uint32{0, 998, 1000, 1001, 1000}}}
-	if diff := cmp.Diff([]uint32{1000, 1001}, c.Approvers(998)); diff != "" {
-		t.Error("-want +got\n" + diff)
-	}
 }

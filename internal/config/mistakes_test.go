@@ -25,8 +25,8 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 		{"unknown field", "instance: hq-1\n", "instance: hq-1\n«instanse: x\n",
 			"unknown field instanse; did you mean instance?"},
 		{"unknown field like none", "instance: hq-1\n", "instance: hq-1\n«zzzzzz: x\n",
-			"unknown field zzzzzz; write one of instance, state_dir, hsm, azure, vaults, defaults, keys, control, " +
-				"approvals, web, health, log"},
+			"unknown field zzzzzz; write one of instance, state_dir, store, host, people, hsm, azure, vaults, " +
+				"defaults, keys, control, approvals, web, health, log"},
 		{"same field twice", "instance: hq-1\n", "instance: hq-1\n«instance: x\n",
 			"instance is already at keyd.yaml:1:1; keep one of them"},
 		{"anchor", "instance: hq-1\n", "instance: «&a hq-1\n",
@@ -269,16 +269,20 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 		{"log level", "keys:\n", "log: {level: «warning}\nkeys:\n",
 			`log.level: unknown value "warning"; write one of debug, info, warn, error`},
 	} {
-		t.Run(m.name, func(t *testing.T) {
-			if !strings.Contains(base, m.old) {
-				t.Fatalf("the base has no %q", m.old)
-			}
-			text, where := unmark(strings.Replace(base, m.old, m.new, 1))
-			_, ps := load(t, map[string]string{"keyd.yaml": text})
-			if got, want := ps.Error(), where+": "+m.want; got != want {
-				t.Errorf("got\n%s\nwant\n%s", got, want)
-			}
-		})
+		t.Run(m.name, func(t *testing.T) { hasMistake(t, base, m.old, m.new, m.want) })
+	}
+}
+
+// hasMistake replaces old in a configuration, which has then one mistake, where « stands.
+func hasMistake(t *testing.T, in, old, replacement, want string) {
+	t.Helper()
+	if !strings.Contains(in, old) {
+		t.Fatalf("the configuration has no %q", old)
+	}
+	text, where := unmark(strings.Replace(in, old, replacement, 1))
+	_, ps := load(t, map[string]string{"keyd.yaml": text})
+	if got, want := ps.Error(), where+": "+want; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 

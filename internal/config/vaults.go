@@ -137,6 +137,7 @@ func readVault(c *Config, s *section) place {
 	s.require("url", urlRemedy)
 	p.vault.Name = name
 	p.vault.KEK = readKEK(s.sub("kek"))
+	refuseFirstUse(c, p.vault.KEK, s.sub("kek"))
 	p.vault.Share = read(s, "share", quota.DefaultShare, parseShare)
 	p.vault.Subscription = strings.ToLower(read(s, "subscription", "", parseUUID))
 	p.vault.Workspace = readEvidence(s)

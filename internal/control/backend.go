@@ -55,6 +55,8 @@ type Backend interface {
 	// Check tries everything, or what concerns the key or the vault with this name. It tells how far it is.
 	Check(ctx context.Context, name string, tell func(status.Progress)) (status.Checked, error)
 	Reload(ctx context.Context, actor string) error
+	// AcceptStore has this host go on with a store that lacks what the host saw in it.
+	AcceptStore(ctx context.Context, actor, reason string) error
 	// Audit calls fn with each entry from number from on, oldest first; with a keyName, only entries about that key.
 	// It stops at fn's first error.
 	Audit(ctx context.Context, from uint64, keyName string, fn func(AuditEntry) error) error
@@ -125,10 +127,18 @@ type Actor struct {
 	// Login is the user who logged in to the session that the request came from, which sudo does not change. It is ""
 	// if nobody can tell, and for whoever only reads.
 	Login string
+	// Host is where the request came from; "" where the instance has one host.
+	Host string
 }
 
-// String returns text such as "uid 0 (root), login anna".
-func (a Actor) String() string { return a.user() + ", login " + cmp.Or(a.Login, "unknown") }
+// String returns text such as "uid 0 (root), login anna", or "uid 0 (root) on hq-a, login anna".
+func (a Actor) String() string {
+	on := ""
+	if a.Host != "" {
+		on = " on " + a.Host
+	}
+	return a.user() + on + ", login " + cmp.Or(a.Login, "unknown")
+}
 
 // user returns text such as "uid 1000 (anna)".
 func (a Actor) user() string {

@@ -183,6 +183,10 @@ func (f *fake) Check(_ context.Context, name string, tell func(status.Progress))
 	return status.Summed([]status.Check{{Area: "hsm", Subject: name, Result: status.CheckOK}}), nil
 }
 
+func (f *fake) AcceptStore(_ context.Context, actor, reason string) error {
+	return f.note("%s accepts the store: %s", actor, reason)
+}
+
 func (f *fake) Reload(_ context.Context, actor string) error { return f.note("%s reloads", actor) }
 
 func (f *fake) Audit(_ context.Context, from uint64, k string, fn func(AuditEntry) error) error {

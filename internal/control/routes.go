@@ -38,7 +38,9 @@ type route struct {
 }
 
 func routes() []route {
-	return append(slices.Concat(retireRoutes(), repointRoutes(), proposalRoutes(), settingsRoutes()), []route{
+	return append(slices.Concat(
+		retireRoutes(), repointRoutes(), proposalRoutes(), settingsRoutes(), storeRoutes(),
+	), []route{
 		{name: "snapshot", pattern: "GET /v1/snapshot", what: "see the state", serve: (*call).snapshot},
 		{name: "events", pattern: "GET /v1/events", what: "follow the events", serve: (*call).events},
 		{name: "rotate", pattern: "POST /v1/rotate", what: "rotate a key", acts: true, serve: (*call).rotate},

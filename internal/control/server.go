@@ -41,6 +41,7 @@ type Server struct {
 	log       *slog.Logger
 	metrics   *metrics
 	logins    LoginFinder // nil: nobody's login is known
+	host      string      // this host's name among several; "": there is one
 	// Each holds one token per running slow request, of readers and of operators.
 	slowRead, slowAct chan struct{}
 }
@@ -55,6 +56,9 @@ func NewServer(b Backend, a Authoriser, log *slog.Logger, reg prometheus.Registe
 
 // Admit has another authoriser decide from the next request on.
 func (s *Server) Admit(a Authoriser) { s.authorise.Store(&a) }
+
+// OnHost has the server say on which host a request came in. Call it before Serve.
+func (s *Server) OnHost(name string) { s.host = name }
 
 // Serve answers on l, a unix socket's listener, until ctx ends, and closes l.
 // Streams end with ctx; other requests get 5 seconds to finish. It returns nil
@@ -172,6 +176,7 @@ func (c *call) authorised(rt route) error {
 		return &RefusedError{"the peer of this connection is not known"}
 	}
 	actor, gids := p.identify()
+	actor.Host = c.host
 	c.actor = actor
 	read, act := (*c.authorise.Load())(p.uid, gids)
 	c.act = act

@@ -22,13 +22,14 @@ func (d *Daemon) approvals() key.Approvals {
 		Wait:   c.Approvals.Wait,
 		Self:   uint32(os.Getuid()),
 		Config: c.Digest(),
+		People: len(c.People) > 0,
 	}
 }
 
 // asked tells the rotator who is behind a request over the control socket.
-func asked(ctx context.Context) context.Context {
+func (d *Daemon) asked(ctx context.Context) context.Context {
 	if a := control.ActorOf(ctx); a != (control.Actor{}) {
-		return rotate.WithPerson(ctx, a.Person())
+		return rotate.WithPerson(ctx, d.personOf(a))
 	}
 	return ctx
 }
@@ -47,7 +48,7 @@ func (d *Daemon) Approve(ctx context.Context, id key.ID, reason string) error {
 	if err != nil {
 		return err
 	}
-	by := control.ActorOf(ctx).Person()
+	by := d.personOf(control.ActorOf(ctx))
 	ctx = priority.With(ctx, priority.Operator)
 	if x.Kind == key.ActConfigure {
 		return d.approveSettings(ctx, id, by, reason)

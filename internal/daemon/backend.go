@@ -53,7 +53,7 @@ func (d *Daemon) Rotate(ctx context.Context, actor string, o control.RotateOptio
 		}
 		wanted[i] = rotate.Wanted{Actor: actor, Reason: o.Reason, Compromise: o.Compromise, Without: without}
 	}
-	requests, err := d.rotator.RequestAll(asked(ctx), policies, wanted)
+	requests, err := d.rotator.RequestAll(d.asked(ctx), policies, wanted)
 	if err != nil {
 		return nil, refusal(err)
 	}
@@ -129,7 +129,7 @@ func (d *Daemon) Resume(ctx context.Context, actor, name, reason string) error {
 	if err != nil {
 		return err
 	}
-	return d.poked(p.Key, d.rotator.Resume(asked(ctx), p.Key, actor, reason))
+	return d.poked(p.Key, d.rotator.Resume(d.asked(ctx), p.Key, actor, reason))
 }
 
 // Adoption shows what could be adopted for a key; unreserved: with pairs that nobody reserved.
@@ -151,7 +151,7 @@ func (d *Daemon) Adopt(ctx context.Context, actor, name, reason, token string) e
 	if err := d.agreed(); err != nil {
 		return err
 	}
-	return d.poked(p.Key, d.rotator.Adopt(priority.With(asked(ctx), priority.Operator), p, actor, reason, token))
+	return d.poked(p.Key, d.rotator.Adopt(priority.With(d.asked(ctx), priority.Operator), p, actor, reason, token))
 }
 
 func (d *Daemon) poked(name string, err error) error {

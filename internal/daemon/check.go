@@ -9,6 +9,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/priority"
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/store/shared"
 	"github.com/keyd-project/keyd/internal/trouble"
 	"github.com/keyd-project/keyd/internal/vault"
 )
@@ -24,7 +25,8 @@ func (d *Daemon) Check(ctx context.Context, name string, tell func(status.Progre
 	checks, err := check.Run(ctx, check.Parts{
 		Key: only, Vault: vault, Tell: tell,
 		Self: d.approvals().Self, ConfigPath: d.opts.ConfigPath,
-		Config: d.config(), Start: CheckStart, Store: d.store, Keys: d.loop,
+		Config: d.config(), Start: CheckStart, Store: d.store, Shared: d.checkedStore(),
+		Keys:     d.loop,
 		Observer: d.observer,
 		Health:   d.health, HSM: checkedHSM{d.pinnedHSM(), d}, Vaults: d.checkVault, Consumers: d.checkConsumers,
 		Credential:  d.credential().Reread(),
@@ -34,6 +36,36 @@ func (d *Daemon) Check(ctx context.Context, name string, tell func(status.Progre
 		CertificateSoon: trouble.Of(trouble.CertificateEnds).Threshold, DriftSeverity: trouble.DriftSeverity,
 	})
 	return status.Summed(checks), err
+}
+
+// checkedStore is the store for several hosts; nil where one host has the state.
+func (d *Daemon) checkedStore() check.SharedStore {
+	if d.shared == nil {
+		return nil
+	}
+	return sharedStore{d.shared, storeName(d.config())}
+}
+
+type sharedStore struct {
+	*shared.Store
+	name string
+}
+
+func (s sharedStore) Name() string { return s.name }
+
+func (s sharedStore) Lost(ctx context.Context) error {
+	missing, err := s.Missing(ctx)
+	if missing != nil {
+		return missing
+	}
+	if err != nil {
+		return err
+	}
+	halt, err := s.Halted(ctx)
+	if err != nil || halt == nil {
+		return err
+	}
+	return &shared.HaltedError{Engine: s.name, Halt: *halt}
 }
 
 // checkScope finds the key and the vault with a name: its name as the configuration has it, and its URL. Without a name

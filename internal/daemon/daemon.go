@@ -30,6 +30,7 @@ import (
 	"github.com/keyd-project/keyd/internal/login"
 	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/store/shared"
 	"github.com/keyd-project/keyd/internal/term"
 	"github.com/keyd-project/keyd/internal/vault"
 	"github.com/keyd-project/keyd/internal/web"
@@ -58,8 +59,9 @@ type Daemon struct {
 	led     *prometheus.Registry // what only the leader exports
 	metrics *metrics
 
-	host    string // this host's name
-	alone   bool   // no other host has the store
+	host    string        // this host's name
+	lease   time.Duration // how long a lease holds
+	alone   bool          // no other host has the store
 	elector *leader.Elector
 	ledAnew chan struct{} // has room for one word that something changed about who leads
 	hosts   hosts
@@ -67,6 +69,7 @@ type Daemon struct {
 	proving sync.Mutex           // held while health runs
 
 	store    Store
+	shared   *shared.Store // the same; nil where one host has the state
 	hsm      *hsm.Client
 	sup      *hsm.Supervisor // nil if the HSM side is a service of its own
 	observer *observe.Observer
@@ -126,7 +129,9 @@ func Run(ctx context.Context, o Options) error {
 
 // build makes every room, on the store of the configuration. Nothing runs yet, and nothing is sent.
 func build(o Options, file *config.Config) (*Daemon, error) {
-	return buildOn(o, file, func(reg prometheus.Registerer) (Store, error) { return openStore(file.StateDir, reg) })
+	return buildOn(o, file, func(reg prometheus.Registerer) (Store, error) {
+		return openStore(context.Background(), file, reg)
+	})
 }
 
 func buildOn(o Options, file *config.Config, open func(prometheus.Registerer) (Store, error)) (*Daemon, error) {
@@ -140,7 +145,8 @@ func buildOn(o Options, file *config.Config, open func(prometheus.Registerer) (S
 		changed:   make(chan struct{}, 1),
 		news:      make(chan struct{}, 1),
 		hsmAgain:  make(chan struct{}, 1),
-		host:      cmp.Or(o.host, hostName()),
+		host:      cmp.Or(o.host, file.Host, hostName()),
+		lease:     file.Store.Lease,
 		ledAnew:   make(chan struct{}, 1),
 		boot:      term.Boottime,
 	}
@@ -283,6 +289,9 @@ func (d *Daemon) listen(ctx context.Context, g *errgroup.Group) error {
 	}
 	d.control = control.NewServer(d, auth, d.log, d.reg)
 	d.control.FindLogins(login.Of)
+	if d.cfg.Store.Shared() {
+		d.control.OnHost(d.cfg.Host)
+	}
 	l, err := control.Listen(d.cfg.Control.Socket, readers(d.cfg.Control.Group))
 	if err != nil {
 		return forAPerson(d.cfg, "control.socket", fmt.Errorf("open the control socket: %w", err))

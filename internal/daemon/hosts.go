@@ -17,12 +17,8 @@ import (
 const (
 	// hostsTick is how often a host looks at what the others published, and at what is new in the chain.
 	hostsTick = time.Second
-	// reportEvery is how often a host reports of itself although nothing has changed.
-	reportEvery = leaseTime
-	// showEvery is how often a follower asks for what the leader publishes.
+	// showEvery is how often a host asks for what the others publish.
 	showEvery = 3 * time.Second
-	// probeEvery is how often a host finds out whether it could work.
-	probeEvery = 2 * leaseTime
 	// goneAfter is how long a host must be silent before the leader forgets it.
 	goneAfter = 24 * time.Hour
 )
@@ -42,7 +38,7 @@ type hosts struct {
 
 	reported leader.Report // only watchHosts uses these
 	sent     time.Duration
-	read     time.Duration // when it last asked for what the leader publishes
+	read     time.Duration // when it last asked for what the others publish
 	handover leader.Handover
 }
 
@@ -53,11 +49,11 @@ func (d *Daemon) watchHosts(ctx context.Context) {
 	for {
 		d.follow(ctx)
 		d.report(ctx)
-		if now := d.boot(); now-d.hosts.read >= showEvery {
+		if now := d.boot(); now-d.hosts.read >= min(showEvery, d.lease/3) {
 			d.hosts.read = now
 			d.readShown(ctx)
+			d.readReports(ctx)
 		}
-		d.readReports(ctx)
 		d.judgeHosts()
 		select {
 		case <-ctx.Done():
@@ -80,7 +76,7 @@ func (d *Daemon) report(ctx context.Context) {
 	now := d.boot()
 	was := h.reported
 	was.Head = r.Head // the chain grows all the time
-	if r == was && h.sent > 0 && now-h.sent < reportEvery {
+	if r == was && h.sent > 0 && now-h.sent < d.lease {
 		return
 	}
 	r.Beat++
@@ -95,7 +91,7 @@ func (d *Daemon) report(ctx context.Context) {
 
 // takeLeave removes this host's report: a host that was stopped is not one that fails.
 func (d *Daemon) takeLeave(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, leaseTime/3)
+	ctx, cancel := context.WithTimeout(ctx, d.lease/3)
 	defer cancel()
 	_ = d.store.PutStatus(ctx, leader.Name(d.host), nil) // otherwise the others see that it is silent
 }
@@ -117,7 +113,7 @@ func (d *Daemon) readReports(ctx context.Context) {
 		d.hosts.peers.Saw(d.boot(), r)
 	}
 	d.hosts.peers.Only(present)
-	for _, p := range d.hosts.peers.All(d.boot(), leaseTime) {
+	for _, p := range d.hosts.peers.All(d.boot(), d.lease) {
 		if p.Age > goneAfter && d.leads() {
 			_ = d.store.PutStatus(ctx, leader.Name(p.Host), nil) // or the next time
 		}
@@ -131,7 +127,7 @@ func (d *Daemon) judgeHosts() {
 		return
 	}
 	var to string
-	d.hosts.handover, to = d.hosts.handover.Next(d.boot(), d.candidate(), d.candidates(), leaseTime)
+	d.hosts.handover, to = d.hosts.handover.Next(d.boot(), d.candidate(), d.candidates(), d.lease)
 	if to != "" {
 		why := d.unable()
 		if why == "" {
@@ -143,7 +139,7 @@ func (d *Daemon) judgeHosts() {
 
 // mayLead decides whether this host may take the lease, which has been over for so long.
 func (d *Daemon) mayLead(over time.Duration) bool {
-	return d.alone || leader.MayLead(d.candidate(), d.candidates(), over, leaseTime)
+	return d.alone || leader.MayLead(d.candidate(), d.candidates(), over, d.lease)
 }
 
 // candidate is this host as it is compared with the others.
@@ -154,7 +150,7 @@ func (d *Daemon) candidate() leader.Candidate {
 
 // candidates are all hosts that are alive.
 func (d *Daemon) candidates() []leader.Candidate {
-	return leader.Candidates(d.hosts.peers.Alive(d.boot(), leaseTime), d.hosts.policyInForce())
+	return leader.Candidates(d.hosts.peers.Alive(d.boot(), d.lease), d.hosts.policyInForce())
 }
 
 // policyHere is the digest of the configuration on which this host acts, without what is its own.
@@ -205,7 +201,7 @@ func (d *Daemon) hsmUnable() string {
 // probeVaults has this host look at each vault from time to time, so that it knows whether it could work. Other hosts
 // compare that before they hand over to it.
 func (d *Daemon) probeVaults(ctx context.Context) {
-	tick := time.NewTicker(probeEvery)
+	tick := time.NewTicker(2 * d.lease)
 	defer tick.Stop()
 	for {
 		for _, p := range d.config().VaultPolicies() {
@@ -233,7 +229,7 @@ func (d *Daemon) watchLeader(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-d.ledAnew:
-		case <-time.After(leaseTime / 3):
+		case <-time.After(d.lease / 3):
 		}
 	}
 }
@@ -259,7 +255,7 @@ func (d *Daemon) hostStatus() *status.Hosts {
 	}
 	h.Leaderless, h.Age = d.hosts.ages(d.boot(), h.Leads())
 	policy := d.hosts.policyInForce()
-	for _, p := range d.hosts.peers.All(d.boot(), leaseTime) {
+	for _, p := range d.hosts.peers.All(d.boot(), d.lease) {
 		h.Hosts = append(h.Hosts, status.Host{
 			Name: p.Host, Version: p.Version, Alive: p.Alive, Age: status.Seconds(p.Age.Round(time.Second)),
 			Trouble: p.Trouble, OtherConfig: !p.Candidate(policy).Agrees, SaysLeads: p.Leads, Head: p.Head,

@@ -305,13 +305,13 @@ func TestALeaderThatCannotWorkHandsOver(t *testing.T) {
 	if under.Err() != nil {
 		t.Fatal("it hands over at once")
 	}
-	ahead.Store(int64(leader.Patience * leaseTime))
+	ahead.Store(int64(leader.Patience * a.lease))
 	heard(t, a, b)
 	a.judgeHosts()
 	if under.Err() == nil {
 		t.Error("it goes on leading, though the other host could work")
 	}
-	if a.mayLead(0) || !a.mayLead(leader.Patience*leaseTime) || !b.mayLead(0) {
+	if a.mayLead(0) || !a.mayLead(leader.Patience*a.lease) || !b.mayLead(0) {
 		t.Error("the wrong host takes the lease")
 	}
 }

@@ -18,7 +18,7 @@ func rightsOf(cfg *config.Config) (*hsm.Rights, error) {
 	vaults := map[string]hsm.VaultRights{}
 	for _, v := range cfg.Vaults {
 		vaults[v.URL] = hsm.VaultRights{Name: v.Name, Pins: v.KEK.Fingerprints, FirstUse: v.KEK.FirstUse,
-			Attest: cfg.Attestation(v.URL)}
+			Attest: cfg.Attestation(v.URL), Shared: cfg.Store.Shared()}
 	}
 	keys := map[string]hsm.KeyRights{}
 	for _, p := range cfg.Policies {

@@ -31,7 +31,7 @@ func (d *Daemon) RotateKEK(ctx context.Context, actor, name, reason string) (con
 	if err != nil {
 		return control.KEKAccepted{}, err
 	}
-	q, joined, err := d.rotator.RequestKEK(asked(ctx), p, actor, reason)
+	q, joined, err := d.rotator.RequestKEK(d.asked(ctx), p, actor, reason)
 	if err != nil {
 		return control.KEKAccepted{}, refusal(err)
 	}

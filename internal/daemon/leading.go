@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"os"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -22,15 +21,13 @@ import (
 // A daemon has two lives. While it leads, it does all that acts or proves; a term of it begins as a process does. While
 // it follows, it shows what the leader published, and takes requests into the records.
 
-// leaseTime is how long a lease holds.
-const leaseTime = 15 * time.Second
-
 // makeElector makes what decides whether this host leads. From here on the store is watched for a term that is over.
 func (d *Daemon) makeElector() {
 	_, d.alone = d.store.(*bolt.Store)
+	d.shared, _ = d.store.(*shared.Store)
 	d.hosts.reported = leader.Report{Host: d.host, Run: rand.Text()}
 	d.elector = leader.New(leader.Config{
-		Store: d.store, Host: d.host, TTL: leaseTime, Boot: term.Boottime, Random: rand.Reader, May: d.mayLead,
+		Store: d.store, Host: d.host, TTL: d.lease, Boot: term.Boottime, Random: rand.Reader, May: d.mayLead,
 		Changed: d.leaderChanged, Logger: d.log,
 	})
 	d.store = ledStore{d.store, d.elector.Refused}

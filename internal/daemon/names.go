@@ -44,6 +44,9 @@ func checkNames(ctx context.Context, s Store, policies []key.Policy) error {
 // start would. unseen says why this process could not look. Errors: config.Problems about the state's owner or mode;
 // the joined *key.CaseErrors; those of the store and of web.CheckListen.
 func CheckStopped(ctx context.Context, c *config.Config) (unseen, err error) {
+	if c.Store.Shared() {
+		return checkSharedStopped(ctx, c)
+	}
 	err = bolt.Check(c.StateDir)
 	var locked *bolt.LockedError
 	if errors.Is(err, fs.ErrPermission) || errors.As(err, &locked) {
@@ -63,4 +66,20 @@ func CheckStopped(ctx context.Context, c *config.Config) (unseen, err error) {
 		return nil, err
 	}
 	return nil, errors.Join(checkNames(ctx, s, c.Policies), s.Close())
+}
+
+// checkSharedStopped is CheckStopped for a store for several hosts. One that does not answer is not seen.
+func checkSharedStopped(ctx context.Context, c *config.Config) (unseen, err error) {
+	if err := errors.Join(bolt.CheckLeft(c.StateDir), web.CheckListen(c.Web.Listen)); err != nil {
+		return nil, err
+	}
+	e, err := openOwn(ctx, c)
+	if err != nil {
+		return err, nil
+	}
+	s, done, err := readShared(ctx, e)
+	if err != nil {
+		return errors.Join(err, e.Close()), nil
+	}
+	return nil, errors.Join(checkNames(ctx, s, c.Policies), done())
 }

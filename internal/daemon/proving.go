@@ -42,5 +42,5 @@ func (d *Daemon) keepProving(ctx context.Context) {
 // lastInCharge reports whether this host was the last that led, and no host has for longer than a failover takes.
 func (d *Daemon) lastInCharge() bool {
 	since := d.hosts.leaderlessSince()
-	return !since.IsZero() && time.Since(since) > 2*leaseTime && !d.leads() && d.inCharge()
+	return !since.IsZero() && time.Since(since) > 2*d.lease && !d.leads() && d.inCharge()
 }

@@ -58,6 +58,7 @@ func (s *starting) add(field, remedy, format string, args ...any) {
 func (s *starting) check() {
 	s.addAll(config.CheckProxies(os.Getenv))
 	s.stateDir()
+	s.store()
 	s.azure()
 	s.socket("control.socket", s.cfg.Control.Socket)
 	s.web()
@@ -154,16 +155,16 @@ func (s *starting) web() {
 // readable finds files that this process, often root's, can read and the service cannot: its state directory shows who
 // it is.
 func (s *starting) readable() {
-	for _, file := range []struct{ field, path string }{
-		{"azure.ca_file", s.cfg.Azure.CAFile}, {"azure.certificate_file", s.cfg.Azure.CertificateFile},
-		{"web.web_config_file", s.cfg.Web.ConfigFile},
-	} {
-		if !filepath.IsAbs(file.path) {
+	files := append(s.cfg.Store.Files(), config.NamedFile{Field: "azure.ca_file", Path: s.cfg.Azure.CAFile},
+		config.NamedFile{Field: "azure.certificate_file", Path: s.cfg.Azure.CertificateFile},
+		config.NamedFile{Field: "web.web_config_file", Path: s.cfg.Web.ConfigFile})
+	for _, file := range files {
+		if !filepath.IsAbs(file.Path) {
 			continue
 		}
-		if why := ownership.Unreadable(file.path, s.cfg.StateDir); why != "" {
-			s.add(file.field, "give the file to the user that keyd.service runs as, or to its group", "%s: %s",
-				file.field, why)
+		if why := ownership.Unreadable(file.Path, s.cfg.StateDir); why != "" {
+			s.add(file.Field, "give the file to the user that keyd.service runs as, or to its group", "%s: %s",
+				file.Field, why)
 		}
 	}
 }

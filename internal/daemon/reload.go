@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -53,7 +54,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	if err != nil {
 		return err
 	}
-	err = d.recordSettings(ctx, rd, person(ctx, actor), d.reloadEntries(actor, rd))
+	err = d.recordSettings(ctx, rd, d.person(ctx, actor), d.reloadEntries(actor, rd))
 	var proposed *control.ProposedError
 	if err != nil && !errors.As(err, &proposed) {
 		return fmt.Errorf("record the reload: %w", err)
@@ -165,6 +166,8 @@ func needRestart(old, next *config.Config) (names []string) {
 	a, b := old.HSM, next.HSM
 	add("instance", old.Instance != next.Instance)
 	add("state_dir", old.StateDir != next.StateDir)
+	add("store", !reflect.DeepEqual(old.Store, next.Store))
+	add("host", next.Store.Shared() && old.Host != next.Host)
 	add(
 		"hsm.module, token, serial or pin_file",
 		a.Module != b.Module || a.Token != b.Token || a.Serial != b.Serial || a.Model != b.Model ||

@@ -17,7 +17,7 @@ func (d *Daemon) Repoint(ctx context.Context, actor, name, reason string, consum
 	if err != nil {
 		return err
 	}
-	return d.poked(p.Key, d.rotator.AskRepoint(asked(ctx), p, actor, reason, consumers))
+	return d.poked(p.Key, d.rotator.AskRepoint(d.asked(ctx), p, actor, reason, consumers))
 }
 
 // moveConsumer has a consumer use another version. It asks through the client of the present configuration.

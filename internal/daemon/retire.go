@@ -72,7 +72,7 @@ func (d *Daemon) ConsentToRetire(ctx context.Context, actor, name, reason, diges
 	if err := d.agreed(); err != nil {
 		return err
 	}
-	return d.poked(p.Key, d.rotator.ConsentToRetire(asked(ctx), p, actor, reason, digest))
+	return d.poked(p.Key, d.rotator.ConsentToRetire(d.asked(ctx), p, actor, reason, digest))
 }
 
 // Enable records that a version is to be enabled, and waits until the loop has done it.
@@ -84,7 +84,7 @@ func (d *Daemon) Enable(ctx context.Context, actor, name, version, reason string
 	ctx, cancel := context.WithTimeout(ctx, control.EnableWait)
 	defer cancel()
 	events := d.hub.subscribe(ctx)
-	if err := d.rotator.AskEnable(asked(ctx), p, actor, reason, version); err != nil {
+	if err := d.rotator.AskEnable(d.asked(ctx), p, actor, reason, version); err != nil {
 		return refusal(err)
 	}
 	d.loop.Poke(p.Key, priority.Operator)

@@ -170,9 +170,9 @@ func waitingSettings(rd reading, p key.Proposal) error {
 }
 
 // person is who is behind a reload: nobody that keyd knows if it came by a signal.
-func person(ctx context.Context, actor string) key.Person {
+func (d *Daemon) person(ctx context.Context, actor string) key.Person {
 	if a := control.ActorOf(ctx); a != (control.Actor{}) {
-		return a.Person()
+		return d.personOf(a)
 	}
 	return key.Person{Actor: actor}
 }

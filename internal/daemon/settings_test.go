@@ -72,6 +72,7 @@ var guardedChanges = map[string][2]string{
 	"a retire rule's pause":     {"disable_after: 8760h", "disable_after: 8760h, pause: 1h"},
 	"an operator":               {"[1001, 1002]", "[1001, 1002, 1003]"},
 	"an operator who leaves":    {"[1001, 1002]", "[1001]"},
+	"who is who":                {"keys:\n", "host: here\npeople: {anna: {here: 1001}}\nkeys:\n"},
 	"the group":                 {"operators: [", "group: daemon, operators: ["},
 	"the acts":                  {"acts: [kek]", "acts: [adopt]"},
 	"how long a proposal waits": {"wait: 8h", "wait: 1m"},

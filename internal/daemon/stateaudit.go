@@ -6,21 +6,29 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/chain"
+	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// StateAudit is the audit chain of a state that no daemon has open.
-type StateAudit struct{ store Store }
+// StateAudit is the audit chain of a state, read without a daemon.
+type StateAudit struct {
+	store Store
+	close func() error
+}
 
-// OpenStateAudit opens a state directory, its file, or a file from `keyd backup`, for reading only. Errors: those of
-// openState.
-func OpenStateAudit(path string) (*StateAudit, error) {
+// OpenStateAudit opens a state directory, its file, a file from `keyd backup`, or the store that a configuration names
+// (PATH.yaml), for reading only. Errors: those of openState.
+func OpenStateAudit(ctx context.Context, path string) (*StateAudit, error) {
+	if filepath.Ext(path) == ".yaml" {
+		return openConfigured(ctx, path)
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("open the state: %w", err)
@@ -32,7 +40,27 @@ func OpenStateAudit(path string) (*StateAudit, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &StateAudit{s}, nil
+	return &StateAudit{s, s.Close}, nil
+}
+
+// openConfigured opens the store that a configuration names.
+func openConfigured(ctx context.Context, path string) (*StateAudit, error) {
+	cfg, err := config.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	if !cfg.Store.Shared() {
+		return OpenStateAudit(ctx, cfg.StateDir)
+	}
+	e, err := openEngine(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	s, done, err := readShared(ctx, e)
+	if err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return &StateAudit{s, done}, nil
 }
 
 // Audit calls fn with the entries of the chain.
@@ -50,8 +78,8 @@ func (a *StateAudit) VerifyAudit(ctx context.Context) (control.AuditReport, erro
 	return verifyAudit(ctx, a.store)
 }
 
-// Close frees the file.
-func (a *StateAudit) Close() error { return a.store.Close() }
+// Close frees what it opened.
+func (a *StateAudit) Close() error { return a.close() }
 
 func exportAudit(ctx context.Context, s Store, r audit.Request, w io.Writer) error {
 	err := audit.Export(ctx, s, r, time.Now(), w)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/chain"
+	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/ownership"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/store/bolt"
@@ -55,13 +56,27 @@ type Leadership interface {
 	Statuses(ctx context.Context, prefix string) ([]string, error)
 }
 
-// openStore opens the state of a daemon, and creates it if there is none.
-func openStore(dir string, reg prometheus.Registerer) (Store, error) {
+// openStore opens the state of a daemon. It creates the file of one host if there is none.
+func openStore(ctx context.Context, cfg *config.Config, reg prometheus.Registerer) (Store, error) {
+	if !cfg.Store.Shared() {
+		return openFile(cfg.StateDir, reg)
+	}
+	s, err := openShared(ctx, cfg, reg)
+	if err != nil {
+		return nil, err // s would be a nil pointer in an interface that is not nil
+	}
+	return s, nil
+}
+
+func openFile(dir string, reg prometheus.Registerer) (Store, error) {
 	if err := ownership.CheckPath(stateFile(dir)); err != nil {
 		if explained := ownership.Explain(err, dir); explained.Error() != err.Error() {
 			return nil, explained
 		}
 		return nil, fmt.Errorf("the state cannot be trusted: %w", ownership.Explain(err, stateFile(dir)))
+	}
+	if err := refuseLostStore(dir); err != nil {
+		return nil, err
 	}
 	s, err := bolt.Open(dir, time.Now, reg)
 	if err != nil {

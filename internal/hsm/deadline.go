@@ -22,8 +22,9 @@ func (r request) due(ctx context.Context) ([]byte, error) {
 			return nil, newError(Late, key.Retry, "HSM call %s was not sent: %w", r.Method, err)
 		}
 		r.Until = end.Round(0) // by the wall clock
-		if at, ok := term.Deadline(ctx); ok {
-			r.Until = at
+		now := time.Now()      // before: if this process stands still meanwhile, the deadline only comes earlier
+		if left, ok := term.Left(ctx); ok {
+			r.Until = now.Add(left).Round(0)
 		}
 	}
 	r.TimeoutMS = milliseconds(time.Until(end))

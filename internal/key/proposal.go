@@ -39,6 +39,8 @@ type Approvals struct {
 	Self uint32        // the daemon's own uid, which approves nothing
 	// Config is the digest of the configuration's files: a proposal counts only under the one it was made under.
 	Config string
+	// People: the configuration says who is who, and only persons in it may approve.
+	People bool
 }
 
 // Person is an operator, as far as keyd knows them.
@@ -46,10 +48,23 @@ type Person struct {
 	Actor string `json:"actor"` // as the audit shows them: "uid 1000 (alice)"
 	UID   uint32 `json:"uid"`
 	Login string `json:"login,omitempty"` // "": not known, as of root
+	// Host is where they asked, and Names are those in people who have the uid or the login there. They are empty where
+	// the configuration has no people.
+	Host  string   `json:"host,omitempty"`
+	Names []string `json:"names,omitzero"`
+	// Unmapped: the uid or the login is nobody's in people.
+	Unmapped bool `json:"unmapped,omitempty"`
 }
 
 // Known reports whether keyd knows which person it is.
 func (p Person) Known() bool { return p.Login != "" }
+
+// MayBe reports whether two may be the same person. A uid tells persons apart on one host only.
+func (p Person) MayBe(other Person) bool {
+	oneHost := p.Host == other.Host || p.Host == "" || other.Host == ""
+	return p.Login == other.Login || oneHost && p.UID == other.UID ||
+		slices.ContainsFunc(p.Names, func(name string) bool { return slices.Contains(other.Names, name) })
+}
 
 // Act is what an operator asks for, as a second one must know it to approve it.
 type Act struct {

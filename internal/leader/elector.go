@@ -286,9 +286,8 @@ func (e *Elector) Resign(why string) {
 	e.mu.Lock()
 	r := e.reign
 	e.mu.Unlock()
-	if r != nil {
+	if r != nil && r.resign(fmt.Errorf("this host hands over: %s", why)) {
 		e.Logger.Warn("this host hands over", "why", why)
-		r.resign(fmt.Errorf("this host hands over: %s", why))
 	}
 }
 

@@ -46,14 +46,16 @@ func (e *Elector) begin(at time.Duration, l stored.Lease) *reign {
 
 func (e *Elector) third() time.Duration { return e.TTL/3 - e.jitter(e.TTL/30) }
 
-// resign ends a term whose lease is to be released.
-func (r *reign) resign(why error) {
+// resign ends a term whose lease is to be released. It reports whether the term had not ended already.
+func (r *reign) resign(why error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ended == nil {
-		r.ended = why
-		r.cancel(why)
+	if r.ended != nil {
+		return false
 	}
+	r.ended = why
+	r.cancel(why)
+	return true
 }
 
 // lose ends a term whose lease is another's, or may be.

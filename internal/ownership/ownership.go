@@ -54,32 +54,38 @@ func (r reader) check(f *os.File) error {
 }
 
 // ReadFile is os.ReadFile for a file that passes Check.
-func ReadFile(path string) ([]byte, error) {
+func ReadFile(path string) ([]byte, error) { return ReadFileFor(path, uint32(os.Geteuid())) }
+
+// ReadFileFor is ReadFile for root, who does what the service does under this uid.
+func ReadFileFor(path string, uid uint32) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if err := Check(f); err != nil {
+	if err := reader(uid).check(f); err != nil {
 		return nil, err
 	}
 	return io.ReadAll(f)
 }
 
 // CheckPath opens a file or folder for Check. What is not there is safe if everything on the way to it is.
-func CheckPath(path string) error {
+func CheckPath(path string) error { return CheckPathFor(path, uint32(os.Geteuid())) }
+
+// CheckPathFor is CheckPath for root, who does what the service does under this uid.
+func CheckPathFor(path string, uid uint32) error {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		parent := filepath.Dir(path)
 		if parent == path {
 			return nil
 		}
-		return CheckPath(parent)
+		return CheckPathFor(parent, uid)
 	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(Check(f), f.Close())
+	return errors.Join(reader(uid).check(f), f.Close())
 }
 
 // checkOpen judges an open file by its own owner and mode.

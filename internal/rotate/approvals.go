@@ -223,11 +223,15 @@ func mayApprove(by key.Person, p key.Proposal, rules key.Approvals) error {
 	if err := identified(by, rules); err != nil {
 		return err
 	}
+	if rules.People && (by.Unmapped || len(by.Names) == 0) {
+		return refuse("%s may ask, and not approve: people in the configuration does not say whose uid and login that "+
+			"is on this host", by.Actor)
+	}
 	if !p.By.Known() {
 		return refuse("keyd does not know who asked for proposal %s: an operator who wants it runs keyd reload under "+
 			"their own user, and another person then approves it", p.ID)
 	}
-	if by.UID == p.By.UID || by.Login == p.By.Login {
+	if by.MayBe(p.By) {
 		return refuse(
 			"%s asked for it, so another person must approve it: one with another uid and another login. To "+
 				"take it back: keyd withdraw %s --reason …",

@@ -3,6 +3,7 @@ package rotate_test
 import (
 	"context"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -116,7 +117,7 @@ func TestEveryActThatNeedsTwoOperatorsWaitsForTheSecond(t *testing.T) {
 			if after != before || w.saved(c.event) != had || w.saved(chain.Proposed) != 1 {
 				t.Fatalf("the act happened before its approval\n%s", w.story())
 			}
-			if x.Kind != kind || x.Key != p.Key || x.By != anna || x.Effects == "" {
+			if x.Kind != kind || x.Key != p.Key || !reflect.DeepEqual(x.By, anna) || x.Effects == "" {
 				t.Errorf("the proposal is %+v", x)
 			}
 			wantRefused(t, "is proposed already", c.ask(as(t, bob), w, r, p))

@@ -62,12 +62,13 @@ func effectOf(ctx context.Context) *underWay {
 	return e
 }
 
-// Deadline is the wall time until which the effect in ctx may begin; ok is false if there is no effect in it.
-func Deadline(ctx context.Context) (at time.Time, ok bool) {
+// Left is how long the effect in ctx may still wait, by the clock that says less; ok is false if there is no effect in
+// it.
+func Left(ctx context.Context) (d time.Duration, ok bool) {
 	if e := effectOf(ctx); e != nil {
-		return e.Deadline.Wall, true
+		return -e.Clock().Since(e.Deadline), true
 	}
-	return at, false
+	return 0, false
 }
 
 // Check is called at the moment at which an effect begins, such as before the first byte of a request is written. It

@@ -490,7 +490,8 @@ func (in *inside) consent() {
 	}
 }
 
-// notDisabling: the vault refuses, and then the rule is withdrawn.
+// notDisabling: the vault refuses, and then the rule is withdrawn. In the end the disabling comes late all the same, as
+// if a proxy had held it up, and keyd undoes it.
 func notDisabling(c *crash) {
 	without, err := os.ReadFile(c.path("keyd.yaml"))
 	if err != nil {
@@ -498,7 +499,7 @@ func notDisabling(c *crash) {
 	}
 	c.retirable()
 	c.emu.Fail(emulator.Rule{Operation: "update", Status: 403, Inner: "ForbiddenByRbac"})
-	c.elsewhen(-24*time.Hour, func(in *inside) {
+	c.elsewhen(-30*time.Minute, func(in *inside) {
 		for range 10 {
 			if s, err := in.step(); s.Kind == plan.Disable && err != nil {
 				return
@@ -509,8 +510,15 @@ func notDisabling(c *crash) {
 	c.emu.ClearFailures()
 	c.write("keyd.yaml", string(without))
 	c.dieInTurn("save-before disabling did not happen", "save-after disabling did not happen")
+	if err := c.vault["weu"].SetEnabled(keyName, c.vault["weu"].Versions(keyName)[0].ID, false); err != nil {
+		c.t.Fatal(err)
+	}
+	c.dieInTurn("save-before disabling came late", "save-after disabling came late")
 	c.startMortal()
 	c.well()
+	c.wait("the version is enabled", func(status.Snapshot, status.Key) bool {
+		return c.vault["weu"].Versions(keyName)[0].Enabled
+	})
 	for _, x := range c.vault["weu"].Versions(keyName) {
 		if !x.Enabled {
 			c.sum.lost.Add(1)

@@ -52,6 +52,7 @@ var killedRooms = []string{"rotate", "hsm", "audit"}
 var notKilledAt = map[string]string{
 	"daemon started":            "is about the process alone",
 	"daemon stopped":            "is about the process alone",
+	"leader changed":            "begins a term; what follows it is under the term's epoch",
 	"configuration reloaded":    "what follows it is in memory; a restart reads the configuration anyway",
 	"configuration changed":     "is one transaction with the start or the reload; what follows it is in memory",
 	"settings accepted by root": "is one transaction with the settings that it lets in",

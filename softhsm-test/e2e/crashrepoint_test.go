@@ -39,6 +39,8 @@ func repointStories() []story {
 			forgotten("save-before repointing failed", http.StatusForbidden)},
 		{"a consumer, busy and not recorded as that", onlyWeu,
 			forgotten("save-before repointing did not happen", http.StatusConflict)},
+		{"a consumer, where it should be", onlyWeu, notNeeded},
+		{"a consumer, asked for too long ago", onlyWeu, askedLongAgo},
 	}
 	for _, point := range []string{"save-after repointing intended", "repoint-before"} {
 		stories = append(stories, story{"a consumer, not asked, " + point, onlyWeu, forgotten(point, 0)})
@@ -74,6 +76,34 @@ func refusedMove(c *crash) {
 	c.die("save-before repointing requested", again)
 	c.startMortal()
 	c.die("save-after repointing requested", again)
+	c.startMortal()
+	c.wantMoved(1)
+	c.judge(2, 2)
+}
+
+// notNeeded: an operator asks for a move of an account that is set to the newest version.
+func notNeeded(c *crash) {
+	c.leftBehind()
+	c.startMortal()
+	c.wantMoved(1)
+	c.die("save-before repointing not needed", c.run("repoint", keyName, account, "--reason", "to be sure"))
+	c.die("save-after repointing not needed", nil)
+	c.startMortal()
+	c.wantMoved(1)
+	c.judge(2, 2)
+}
+
+// askedLongAgo: a request is too old when keyd comes to it. keyd moves the account all the same, because the
+// configuration says that it does.
+func askedLongAgo(c *crash) {
+	c.leftBehind()
+	c.elsewhen(-plan.RepointAsked-time.Hour, func(in *inside) {
+		if err := in.AskRepoint(in.w.t.Context(), in.policy, "uid 0", "drill", nil); err != nil {
+			in.w.t.Fatal(err)
+		}
+	})
+	c.die("save-before repointing request lapsed", nil)
+	c.die("save-after repointing request lapsed", nil)
 	c.startMortal()
 	c.wantMoved(1)
 	c.judge(2, 2)

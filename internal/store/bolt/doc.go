@@ -6,6 +6,7 @@
 //
 //	meta    "schema"              version of the records' form, 8 bytes big endian
 //	        "epoch"               the newest term in which something was written, as lead.go says
+//	        "sealed"              why it takes no changes any more
 //	records key name              a record
 //	audit   sequence number (8)   an audit entry; the number is big endian
 //	ledgers name                  a ledger; from the first SaveLedger on

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/store/stored"
 )
 
 // LockedError says that another process has the file open.
@@ -68,3 +69,17 @@ func (e *WriteError) Unwritable() bool { return true }
 
 // Class is Retry if nothing was changed, and Ambiguous if that is uncertain.
 func (e *WriteError) Class() key.Class { return e.class }
+
+// SealedError says that the state was moved elsewhere, and where.
+type SealedError struct{ Path, Why string }
+
+func (e *SealedError) Error() string {
+	return fmt.Sprintf("the state in %s takes no changes any more: %s. Put the store that it names into the "+
+		"configuration; keyd audit --state %[1]s still reads it", e.Path, e.Why)
+}
+
+// Is reports that it is a stored.ErrSealed.
+func (e *SealedError) Is(err error) bool { return err == stored.ErrSealed }
+
+// Class is Refused.
+func (e *SealedError) Class() key.Class { return key.Refused }

@@ -42,7 +42,8 @@ var (
 // checks everything in the file first. now gives the time of entries that carry none; a nil reg registers no metrics.
 //
 // Errors: *LockedError if another process has the state open (after one second), *CorruptError, *SchemaError,
-// *AccessError if others can enter the directory; any other error comes from the file system.
+// *SealedError if it was moved elsewhere, *AccessError if others can enter the directory; any other error comes from
+// the file system.
 func Open(dir string, now func() time.Time, reg prometheus.Registerer) (*Store, error) {
 	return openAs(current(), dir, now, reg)
 }
@@ -59,6 +60,9 @@ func openAs(f format, dir string, now func() time.Time, reg prometheus.Registere
 	s.now = now
 	if err := s.open(); err != nil {
 		return nil, ownership.Explain(err, path)
+	}
+	if err := s.refuseSealed(); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	if err := s.migrate(); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -85,7 +89,11 @@ func Check(dir string) error {
 	if err := ownership.Differs(path, dir); err != nil {
 		return &AccessError{err}
 	}
-	return newStore(path, current()).readAll()
+	s, err := OpenReadOnly(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.inspect(), s.refuseSealed(), s.Close())
 }
 
 // OpenReadOnly opens a state file or a backup for Load, Names, Audit, Verify and Backup. It does not check the

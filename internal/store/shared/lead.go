@@ -68,9 +68,11 @@ func late(e term.Epoch, err error) error {
 	return err
 }
 
-// Names of blobs begin with these.
+// StatusPrefix is what the names of statuses begin with in an engine.
+const StatusPrefix = "status/"
+
+// Names of other blobs begin with these.
 const (
-	statusBlob = "status/"
 	ledgerBlob = "ledger/"
 	partBlob   = "part/"
 )
@@ -78,7 +80,7 @@ const (
 // PutStatus keeps what is shown of a daemon, outside the chain; an empty blob removes it. A halt does not stop it: that
 // is when all hosts must be seen. Errors: *stored.EpochError, *stored.EngineError.
 func (s *Store) PutStatus(ctx context.Context, name string, blob []byte) error {
-	return s.putBlob(ctx, statusBlob+name, blob)
+	return s.putBlob(ctx, StatusPrefix+name, blob)
 }
 
 // putBlob replaces a blob, under the epoch of ctx if it has one.
@@ -93,14 +95,14 @@ func (s *Store) putBlob(ctx context.Context, name string, value []byte) error {
 
 // Status returns what PutStatus kept last under a name; nil for nothing.
 func (s *Store) Status(ctx context.Context, name string) ([]byte, error) {
-	return s.engine.Blob(ctx, statusBlob+name)
+	return s.engine.Blob(ctx, StatusPrefix+name)
 }
 
 // Statuses lists the names with a prefix, sorted.
 func (s *Store) Statuses(ctx context.Context, prefix string) ([]string, error) {
-	names, err := s.engine.Blobs(ctx, statusBlob+prefix)
+	names, err := s.engine.Blobs(ctx, StatusPrefix+prefix)
 	for i, name := range names {
-		names[i] = strings.TrimPrefix(name, statusBlob)
+		names[i] = strings.TrimPrefix(name, StatusPrefix)
 	}
 	return names, err
 }

@@ -133,8 +133,11 @@ func (s *Store) writable(ctx context.Context) error {
 }
 
 // Halted is why one host stopped the whole instance; nil if none did.
-func (s *Store) Halted(ctx context.Context) (*Halt, error) {
-	text, err := s.engine.Blob(ctx, haltBlob)
+func (s *Store) Halted(ctx context.Context) (*Halt, error) { return HaltOf(ctx, s.engine) }
+
+// HaltOf is Halted for whoever has the engine alone.
+func HaltOf(ctx context.Context, engine stored.Engine) (*Halt, error) {
+	text, err := engine.Blob(ctx, haltBlob)
 	if err != nil || text == nil {
 		return nil, err
 	}

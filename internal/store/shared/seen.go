@@ -19,8 +19,8 @@ import (
 	"github.com/keyd-project/keyd/internal/store/stored"
 )
 
-// seenFile is the file in the state directory that has the last entry this host saw in the store.
-const seenFile = "seen-head"
+// SeenFile is the file in the state directory that has the last entry this host saw in the store.
+const SeenFile = "seen-head"
 
 // The file has two slots, which are written in turn, so that a crash leaves at least one of them whole. A slot is turn
 // (8) ‖ number of the entry (8) ‖ its hash (32) ‖ hash of the chain's first entry (32) ‖ SHA-256 of all that (32).
@@ -44,7 +44,7 @@ type seen struct {
 
 // openSeen opens the file, or makes it. Errors: *bolt.LockedError while another process has it open.
 func openSeen(dir string) (*seen, error) {
-	path := filepath.Join(dir, seenFile)
+	path := filepath.Join(dir, SeenFile)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open what this host saw of the store: %w", err)

@@ -134,7 +134,7 @@ func TestWhatWasSeenIsReadBackEvenAfterAcceptingLess(t *testing.T) {
 			t.Errorf("read back entry %d, want %d", got.Seq, seq)
 		}
 	}
-	info, err := os.Stat(filepath.Join(dir, seenFile))
+	info, err := os.Stat(filepath.Join(dir, SeenFile))
 	if err != nil || info.Mode().Perm() != 0o600 || info.Size() != seenBytes {
 		t.Errorf("the file has mode %v and %d bytes, %v", info.Mode(), info.Size(), err)
 	}
@@ -156,7 +156,7 @@ func TestWhatWasSeenIsNotForgottenBecauseOfDamage(t *testing.T) {
 	if _, err := openSeen(dir); !errors.Is(err, errSeenDamaged) {
 		t.Errorf("%v, want that it is damaged", err)
 	}
-	if err := os.Truncate(filepath.Join(dir, seenFile), 100); err != nil {
+	if err := os.Truncate(filepath.Join(dir, SeenFile), 100); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := openSeen(dir); !errors.Is(err, errSeenDamaged) {
