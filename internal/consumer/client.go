@@ -148,8 +148,8 @@ func (c *Client) post(
 	return c.do(ctx, k, request{method: http.MethodPost, at: at, body: body}, depth, into)
 }
 
-// do sends one request and reads the answer, which must be 200 with JSON of the struct's types, and without a field that
-// is there twice down to a depth.
+// do sends one request and reads the answer, which must be 200 with JSON of the struct's types. Down to a depth it must
+// have no field twice.
 func (c *Client) do(ctx context.Context, k call, q request, depth int, into any) error {
 	r, err := c.send(ctx, k, q, http.StatusOK)
 	if err != nil {

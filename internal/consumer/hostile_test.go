@@ -173,8 +173,8 @@ func TestAnAnswerWithAFieldTwiceIsAnError(t *testing.T) {
 	}
 	c := newCloud(samples()["storage account"].answers)
 	c.set(storage+"/encryptionScopes", `{"value":[{"id":"x"}],"value":[]}`)
-	wantErr(t, watcher(t, c, consumer.Config{}).Look(t.Context(), cmk(storage)).Consumers[0].Err, "list its encryption "+
-		"scopes", "twice")
+	u := watcher(t, c, consumer.Config{}).Look(t.Context(), cmk(storage))
+	wantErr(t, u.Consumers[0].Err, "list its encryption scopes", "twice")
 }
 
 // A list's nextLink may name any host. keyd follows it to Resource Manager only, and sends its token nowhere else.

@@ -272,8 +272,8 @@ func (t *target) unknown(err error) record.ConsumerSeen {
 	return record.ConsumerSeen{ID: t.id, Service: name, Configured: t.configured, Err: err}
 }
 
-// isGone reports whether Resource Manager itself said that there is no resource with an id. It also answers 404 where it
-// does not know the form that keyd asks for, and where a part of the resource or another resource is not there.
+// isGone reports whether Resource Manager itself said that there is no resource with an id. It also answers 404 where
+// it does not know the form that keyd asks for, and where a part of the resource or another resource is not there.
 func isGone(id string, err error) bool {
 	var e *Error
 	if !errors.As(err, &e) || e.Status != http.StatusNotFound || e.part || !strings.EqualFold(e.ID, id) {

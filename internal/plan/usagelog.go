@@ -162,8 +162,8 @@ func (u users) callsOther(c record.ConsumerSeen) time.Time {
 	return u.firstUse(c, log, func(string, record.Span) bool { return true })
 }
 
-// firstUse is the first of those uses in a log that a consumer made by an identity of its own and that count. A use that
-// the vault refused proves nothing: whoever is refused the new version goes on with the old one.
+// firstUse is the first of those uses in a log that a consumer made by an identity of its own and that count. A use
+// that the vault refused proves nothing: whoever is refused the new version goes on with the old one.
 func (u users) firstUse(c record.ConsumerSeen, log record.LogSeen, counts func(string, record.Span) bool) time.Time {
 	var first time.Time
 	own := func(caller string) bool {
