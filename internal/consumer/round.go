@@ -211,7 +211,7 @@ func sorted(targets map[string]*target) (all []*target) {
 
 // shown is what a resource shows of a key. What is configured always shows something: where it is set to another key,
 // and nothing of it is set to this one, it shows that. Of a resource that is not configured only what concerns the key
-// is shown.
+// is shown. Of one that is configured or was found earlier, what went to the key that replaces this one is shown, too.
 func (t *target) shown(p key.Policy, at time.Time) (all []record.ConsumerSeen) {
 	if t.answer.err != nil {
 		if !t.configured && !t.mayConcern(p, at) {
@@ -225,11 +225,12 @@ func (t *target) shown(p key.Policy, at time.Time) (all []record.ConsumerSeen) {
 	ours := t.concerns(p)
 	for i, s := range t.answer.sights {
 		itself := t.configured && i == 0
-		if !itself && !s.concerns(p) {
+		replaced := (t.configured || t.known != nil) && s.ofHeir(p)
+		if !itself && !replaced && !s.concerns(p) {
 			continue
 		}
 		c := s.shown(p)
-		c.Configured = t.configured && (s.concerns(p) || !ours)
+		c.Configured = t.configured && (s.concerns(p) || replaced || !ours)
 		if c.Configured && s.key == (keyRef{}) && c.Err == nil {
 			c.Err = trouble(s.id, "set it to the key, or take it out of consumers: in keyd's configuration",
 				"%w, and not under %s", ErrOwnKey, p.Key)

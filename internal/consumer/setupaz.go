@@ -93,6 +93,15 @@ func giveKey(id string, to keyRef) string {
 	return filled(mends[service.TypeOf(id)].key, id, to)
 }
 
+// SetTo is the command by which a person sets a resource to a version of a key, or to the key that it then follows.
+func SetTo(id, vaultURL, name, version string) string {
+	text := giveKey(id, keyRef{vault: vaultURL, name: name})
+	if text == "" {
+		return "set it to " + vaultURL + "/keys/" + name + " in Azure's portal"
+	}
+	return strings.ReplaceAll(text, "VERSION", version)
+}
+
 func filled(text, id string, to keyRef) string {
 	return strings.NewReplacer("IDENTITY_ID", "IDENTITY_ID", "KEYNAME", to.name, "PARENT", word(nameAt(id, 3)),
 		"NAME", word(service.NameOf(id)), "GROUP", word(groupOf(id)), "VAULT", to.vault,

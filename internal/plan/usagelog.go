@@ -144,6 +144,11 @@ func (u users) shared(c record.ConsumerSeen, caller string) bool {
 	})
 }
 
+// alone lists the identities of a consumer that no other one has.
+func (u users) alone(c record.ConsumerSeen) []string {
+	return slices.DeleteFunc(slices.Clone(c.Callers), func(caller string) bool { return u.shared(c, caller) })
+}
+
 // usesLater is when a consumer first used a version of a later generation by an identity of its own, after the version
 // was superseded and after the consumer was made again; zero: the log shows no such use.
 func (u users) usesLater(c record.ConsumerSeen) time.Time {
@@ -166,9 +171,9 @@ func (u users) callsOther(c record.ConsumerSeen) time.Time {
 // that the vault refused proves nothing: whoever is refused the new version goes on with the old one.
 func (u users) firstUse(c record.ConsumerSeen, log record.LogSeen, counts func(string, record.Span) bool) time.Time {
 	var first time.Time
+	alone := u.alone(c)
 	own := func(caller string) bool {
-		is := func(id string) bool { return sameID(id, caller) }
-		return slices.ContainsFunc(c.Callers, is) && !u.shared(c, caller)
+		return slices.ContainsFunc(alone, func(id string) bool { return sameID(id, caller) })
 	}
 	for version, callers := range log.Worked {
 		for caller, worked := range callers {

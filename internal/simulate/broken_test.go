@@ -316,7 +316,8 @@ var broken = []breakage{
 func TestABrokenLoopIsCaught(t *testing.T) {
 	const enough = 150 // seeds, of which one should catch it
 	primes := NewPrimes()
-	for _, b := range slices.Concat(broken, brokenSpares, brokenRetirements, brokenConsumers, brokenMoves) {
+	for _, b := range slices.Concat(broken, brokenSpares, brokenRetirements, brokenConsumers, brokenMoves,
+		brokenReplacements) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
 			caught := regexp.MustCompile(b.caught)

@@ -183,6 +183,8 @@ type managed struct {
 	attended   bool           // an operator will look at its hold
 	asking     bool           // an operator will ask again for a move that failed
 	retiring   retiring
+	replacing  replacing
+	heir       bool // it was configured to replace another key
 }
 
 // attempt is what really happened with one import.

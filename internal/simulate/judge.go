@@ -223,6 +223,11 @@ func (w *World) judgeDisable(v *vault, name string, x *version) {
 	if !w.store.intents[intent{chain.DisableIntended, g.ID, v.URL}] {
 		w.violate("version %s of %s in %s is disabled before its intent is in the record", x.ID, name, v.Name)
 	}
+	if rec.Replacement.Disabling() {
+		w.judgeReplaced(v, name, x)
+		w.judgeReaders(v, name, x)
+		return
+	}
 	newest := v.newest(name)
 	if newest.mat == x.mat && v.visible(newest, w.acting.began) {
 		w.violate("the newest material of %s in %s is disabled", name, v.Name)

@@ -191,6 +191,7 @@ func (w *World) requestRotation(k *managed, compromise bool) {
 		w.log("rotate --now %s compromise %v without %v: joined %v %v", p.Key, compromise, want.Without, joined, err)
 		if err == nil && compromise && !joined {
 			k.compromise[q.ID] = floor
+			w.plotReplacing(k)
 		}
 		d.poke(k)
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
@@ -56,5 +57,6 @@ func (d *daemon) build(p Parts) {
 			return nil
 		},
 		Clock: p.Clock, Boot: p.Boot, Random: d.w, Look: d.look, Emit: p.Emit, Seal: p.Seal, Repoint: p.Repoint,
+		Policy: func(name string) (key.Policy, bool) { return d.shell.Policy(name) },
 	})
 }

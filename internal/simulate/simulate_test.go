@@ -77,6 +77,7 @@ func report(t *testing.T, all []Result, took time.Duration, replay func(seed uin
 		sum.Retired += r.Retired
 		sum.Vacated += r.Vacated
 		sum.Moved += r.Moved
+		sum.Replaced += r.Replaced
 		for _, n := range r.Holds {
 			holds += n
 		}
@@ -92,7 +93,8 @@ func report(t *testing.T, all []Result, took time.Duration, replay func(seed uin
 	fmt.Printf(
 		"%d seeds in %s: %d days, %d steps, %d calls, %d faults, %d crashes, %d acts of meddling, %d holds "+
 			"lifted, %d generations, %d pairs, %d versions imported, %d late duplicates recorded, %d versions "+
-			"retired, %d of them left by consumers, %d consumers moved; failed %d, lost %d, doubled %d\n",
+			"retired, %d of them left by consumers, %d consumers moved, %d keys replaced; failed %d, lost %d, "+
+			"doubled %d\n",
 		len(
 			all,
 		),
@@ -111,6 +113,7 @@ func report(t *testing.T, all []Result, took time.Duration, replay func(seed uin
 		sum.Retired,
 		sum.Vacated,
 		sum.Moved,
+		sum.Replaced,
 		failed,
 		lost,
 		doubled,

@@ -42,6 +42,7 @@ type Result struct {
 	Retired  int                  // versions disabled by keyd
 	Vacated  int                  // of those, versions that consumers had to leave
 	Moved    int                  // consumers, by keyd
+	Replaced int                  // keys, to the end
 	Holds    map[key.HoldCode]int // that the operator attended to
 	Failure  string
 	Trace    []string

@@ -111,7 +111,7 @@ const (
 // table has one row for each cause. Each fact about a cause is stated here and nowhere else in code.
 var table = []Row{
 	{Cause: StoreUnwritable, Code: "keydstoreunhealthy", Alert: "KeydStoreUnhealthy", Severity: critical,
-		Remedy: "free or repair the disk; keyd goes on by itself"},
+		Remedy: "free or repair the disk, or bring the store back; keyd goes on by itself"},
 	{Cause: NoLeader, Code: "keydnoleader", Alert: "KeydNoLeader", Severity: critical, Threshold: time.Minute,
 		Remedy: "keyd store status tries the store; journalctl -u keyd on each host says why it does not lead"},
 	{Cause: TwoLeaders, Code: "keydtwoleaders", Alert: "KeydTwoLeaders", Severity: critical,

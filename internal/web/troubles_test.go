@@ -42,7 +42,7 @@ func otherProblems() (all []status.Problem) {
 		"renew it, register the new one with the application, and write it into the file; keyd reads it again "+
 			"by itself")
 	add(status.Critical, "", "", "keydstoreunhealthy", "the state cannot be written: no space left on device",
-		"free or repair the disk; keyd goes on by itself")
+		"free or repair the disk, or bring the store back; keyd goes on by itself")
 	add(status.Critical, "", "", "keydpinrefused", "the HSM side cannot work: the token refused the PIN",
 		"do not try PINs by hand; find the right one, as the runbook says")
 	add(status.Warning, "", "", "keydhsmdown", "the HSM side ended 9 times within 30 minutes, and was started again",
