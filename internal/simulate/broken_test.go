@@ -344,7 +344,7 @@ func TestABrokenLoopIsCaught(t *testing.T) {
 // options are the options of a run. A broken and a sound run differ in the breakage
 // alone.
 func (b breakage) options(isBroken bool) Options {
-	opts := Options{Rate: 0.05, Break: func(w *World, c Parts) Parts {
+	opts := Options{Rate: 0.05, OneHost: true, Break: func(w *World, c Parts) Parts {
 		if b.world != nil {
 			b.world(w)
 			for _, d := range w.daemons { // those that run already

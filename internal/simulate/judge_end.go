@@ -155,6 +155,7 @@ func (w *World) judgeVault(v *vault, rec *record.Record, last *record.Generation
 			continue // it was damaged on its way, and refuted
 		}
 		if x.retired {
+			w.judgeUndone(v, rec.Key, p, x)
 			continue
 		}
 		w.judgeRetired(v, rec, g, p, x)

@@ -6,7 +6,9 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/service"
 )
@@ -36,8 +38,12 @@ func (w *World) entrust(all bool) {
 }
 
 // repoint is the call that sets a resource to another version.
-func (w *World) repoint(_ context.Context, m rotate.Move) error {
-	w.judgeMove(m)
+func (w *World) repoint(ctx context.Context, m rotate.Move) error {
+	err := w.begins(ctx, effect{"the moving of " + service.NameOf(m.Consumer),
+		intent{chain.RepointIntended, "", m.Vault.URL}, plan.RepointTimeout, func() { w.judgeMove(m) }})
+	if err != nil {
+		return err
+	}
 	r := w.resource(m.Consumer)
 	move := func() error {
 		to, name := m.Vault, m.Key
@@ -136,7 +142,7 @@ func (w *World) attendMoves() {
 				if d := w.console(); d != nil {
 					d.act(func() {
 						err := d.r.AskRepoint(
-							context.Background(),
+							d.ctx(),
 							d.policy(k.policy.Key),
 							operatorName,
 							"mended",
