@@ -18,6 +18,8 @@ SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev cur
 ALERTS_PACKAGES := prometheus-alertmanager
 # And what the script runs that bench compares keyd with.
 BENCH_PACKAGES := curl openssl
+# And what makes the networks of several hosts.
+HOSTS_PACKAGES := iproute2
 # What makes a bare Debian.
 BARE_PACKAGES := mmdebstrap git
 # And what stands between keyd and SoftHSM in test-p11-kit.
@@ -37,7 +39,7 @@ CYCLONEDX := .tools/cyclonedx-gomod
 CYCLONEDX_VERSION := v1.10.0
 
 .PHONY: help check-go deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bench deps-bare \
-	build package test-package test-system test-clients test-recordings test-az test-alerts test-consumers \
+	deps-hosts demo-hosts test-hosts build package test-package test-system test-clients test-recordings test-az test-alerts test-consumers \
 	test-p11-kit test-page test-bare screenshots demo test simulate decade lint faults fuzz crashtest scale bench \
 	bench-crowd idle test-insider clean
 
@@ -47,8 +49,8 @@ help: ## list the targets
 # What runs Go comes after this.
 check-go:
 	@.ci/check-go
-deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bench deps-bare build simulate decade \
-  fuzz $(LINT) $(NFPM) $(CYCLONEDX): | check-go
+deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bench deps-bare deps-hosts build \
+  simulate decade fuzz $(LINT) $(NFPM) $(CYCLONEDX): | check-go
 
 deps: ## install what the demo and the tests run (apt-get, with sudo when not root)
 deps-system: ## install what test-package and test-system run besides
@@ -67,7 +69,9 @@ deps-bench: ## install what bench runs besides
 deps-bench: PACKAGES += $(BENCH_PACKAGES)
 deps-bare: ## install what test-bare runs
 deps-bare: PACKAGES := $(BARE_PACKAGES)
-deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bench deps-bare:
+deps-hosts: ## install what test-hosts and demo-hosts run besides
+deps-hosts: PACKAGES += $(HOSTS_PACKAGES)
+deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bench deps-bare deps-hosts:
 	@.ci/install $(PACKAGES)
 
 build: ## build keyd and keyvault-emulator into bin/
@@ -120,6 +124,17 @@ test-alerts: deps-alerts build ## real Prometheus and Alertmanager watch the rea
 test-consumers: deps ## every kind of consumer lives through rotations and retiring, and loses nothing
 	@go test -count=1 -timeout 20m -tags consumers -v ./softhsm-test/consumers \
 	  | grep -Ev '^ *(=== |--- PASS|PASS$$)|^ok +.*github'
+
+# Each host is a network namespace, which only root can make; bin/fast/keyd follows a clock that runs faster.
+test-hosts: deps-hosts ## several hosts on one store, and what goes wrong between them (as root; SAMPLE=1; KEYS=n, 200)
+	go build -trimpath -o $(BIN)/hosts ./softhsm-test/hosts
+	$(BIN)/hosts -build $(BIN)/fast/keyd
+	@exec $(BIN)/hosts -keyd $(BIN)/fast/keyd $(if $(SAMPLE),-sample) -keys $(or $(KEYS),200) -only '$(ONLY)'
+
+demo-hosts: deps-hosts ## three hosts: the leader is killed in a rotation, and another finishes it (DEMO_SECONDS=n ends it)
+	@softhsm-test/demo/build -trimpath -tags killpoints -o $(BIN)/mortal/ ./cmd/keyd ./softhsm-test/hosts
+	@exec $(if $(filter 0,$(shell id -u)),,sudo) $(BIN)/mortal/hosts -keyd $(BIN)/mortal/keyd -demo \
+	  -seconds $(or $(DEMO_SECONDS),0)
 
 test-page: deps-page ## the status page in a real browser, with 0, 3 and 500 keys and every kind of trouble
 	go test -count=1 -tags page -timeout 20m -run '^TestPage' ./internal/web

@@ -54,7 +54,8 @@ func RunHSM(ctx context.Context, o HSMOptions) error {
 		Manufacturer: cfg.HSM.Manufacturer,
 		PINFile:      cfg.HSM.PINFile, CredentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"),
 		Sessions: cfg.HSM.Sessions, CallTimeout: cfg.HSM.CallTimeout, GenerateTimeout: cfg.HSM.GenerateTimeout,
-		Mechanism: cfg.HSM.WrapMechanism, Instance: cfg.Instance, StateDir: cfg.HSM.StateDir,
+		Mechanism: cfg.HSM.WrapMechanism, Instance: cfg.Instance, Host: hostOnToken(cfg),
+		StateDir: cfg.HSM.StateDir,
 	}, rights.permitted, at, o.Logger, func() {
 		_, _ = sd.SdNotify(false, sd.SdNotifyReady)
 		if cfg.HSM.Socket != "" {
@@ -67,6 +68,14 @@ func RunHSM(ctx context.Context, o HSMOptions) error {
 	}
 	notifyStatus("stopped")
 	return nil
+}
+
+// hostOnToken is this host's name where other hosts of the instance use the same token; otherwise "".
+func hostOnToken(cfg *config.Config) string {
+	if cfg.Store.Shared() {
+		return cfg.Host
+	}
+	return ""
 }
 
 // tellSystemd notifies systemd that the HSM side is alive, each time it answers a call on its own socket, and of the

@@ -27,7 +27,9 @@ type Config struct {
 	// Mechanism is a vendor's number for AES-KWP (RFC 5649). keyd tries it after the standard mechanisms. 0: none.
 	Mechanism uint
 	Instance  string // the instance in the labels of our objects
-	StateDir  string // for files that outlive the process; keyd makes it with mode 0700
+	// Host is this host's name where the HSM sides of several hosts share the token; otherwise "".
+	Host     string
+	StateDir string // for files that outlive the process; keyd makes it with mode 0700
 }
 
 const (
@@ -36,6 +38,15 @@ const (
 	defaultCallTimeout     = 20 * time.Second
 	defaultGenerateTimeout = 120 * time.Second
 )
+
+// trier is who makes a throw-away pair: each host of an instance has its own, so that none destroys another's while it
+// is being tried.
+func (c Config) trier() string {
+	if c.Host == "" {
+		return c.Instance
+	}
+	return c.Instance + "/" + c.Host
+}
 
 // matches reports whether a token is the configured one.
 func (c Config) matches(info pkcs11.TokenInfo) bool {

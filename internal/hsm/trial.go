@@ -23,12 +23,12 @@ const (
 
 // trialLabel names the throw-away pair. It is not a key.Label, so no other call takes the pair for a keyd pair: none
 // lists, wraps, opens with or destroys it.
-func trialLabel(instance string) string { return "keyd-selftest/" + instance }
+func trialLabel(trier string) string { return "keyd-selftest/" + trier }
 
-// trialID is the throw-away pair's CKA_ID. It is always the same, so that keyd finds everything that a crash left,
+// trialID is the throw-away pair's CKA_ID. On one host it is always the same, so that keyd finds everything that a crash left,
 // even an object without a label.
-func trialID(instance string) key.ID {
-	sum := sha256.Sum256([]byte(trialLabel(instance)))
+func trialID(trier string) key.ID {
+	sum := sha256.Sum256([]byte(trialLabel(trier)))
 	return key.ID(hex.EncodeToString(sum[:16]))
 }
 
@@ -41,11 +41,11 @@ func (e *engine) tryAtStart(ctx context.Context) error {
 	}
 	if e.trial.passed() || e.trial.deadly() {
 		_, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (struct{}, error) {
-			return struct{}{}, s.sweepTrial(e.cfg.Instance)
+			return struct{}{}, s.sweepTrial(e.cfg.trier())
 		})
 		if err != nil && !e.tok.isDead() {
 			e.log.WarnContext(ctx, "cannot remove what is left of a throw-away key pair",
-				"label", trialLabel(e.cfg.Instance), "error", err.Error())
+				"label", trialLabel(e.cfg.trier()), "error", err.Error())
 			return nil
 		}
 		return err
@@ -91,13 +91,13 @@ func (e *engine) tryOut(ctx context.Context, can profile) error {
 
 // throwAway makes the throw-away pair and destroys it, even after a failure.
 func (e *engine) throwAway(s session, can profile) (found trialNote, err error) {
-	if err := s.sweepTrial(e.cfg.Instance); err != nil {
+	if err := s.sweepTrial(e.cfg.trier()); err != nil {
 		return found, fmt.Errorf("destroy what is left of an earlier one: %w", err)
 	}
 	killpoint.At("hsm-trial-before")
-	unreported, err := s.makeThrowAway(e.cfg.Instance, can)
+	unreported, err := s.makeThrowAway(e.cfg.trier(), can)
 	killpoint.At("hsm-trial-after")
-	left := s.sweepTrial(e.cfg.Instance)
+	left := s.sweepTrial(e.cfg.trier())
 	if err != nil {
 		return found, errors.Join(err, left)
 	}
@@ -106,7 +106,7 @@ func (e *engine) throwAway(s session, can profile) (found trialNote, err error) 
 			found.Warnings,
 			fmt.Sprintf("the token did not let keyd destroy the throw-away key pair %q, "+
 				"so it will not let keyd destroy what a failed generation leaves: %v; remove it with the vendor's tool",
-				trialLabel(e.cfg.Instance), left),
+				trialLabel(e.cfg.trier()), left),
 		)
 	}
 	for _, a := range unreported {
@@ -124,8 +124,8 @@ func (e *engine) throwAway(s session, can profile) (found trialNote, err error) 
 
 // makeThrowAway takes a pair through every step that a real pair takes before its import: it makes the pair, reads it
 // back, opens a ciphertext with it, relabels it and wraps it.
-func (s session) makeThrowAway(instance string, can profile) (unreported []attr, err error) {
-	id, label := trialID(instance), trialLabel(instance)
+func (s session) makeThrowAway(trier string, can profile) (unreported []attr, err error) {
+	id, label := trialID(trier), trialLabel(trier)
 	public, private, err := s.generatePair(id, label+pendingMark, trialBits, can.extras)
 	if err != nil {
 		return nil, err
@@ -158,8 +158,8 @@ func (s session) makeThrowAway(instance string, can profile) (unreported []attr,
 const pendingMark = "/pending"
 
 // sweepTrial destroys what exists of the instance's throw-away pair.
-func (s session) sweepTrial(instance string) error {
-	id, label := trialID(instance), trialLabel(instance)
+func (s session) sweepTrial(trier string) error {
+	id, label := trialID(trier), trialLabel(trier)
 	objects, err := s.objectsWith(id)
 	if err != nil {
 		return err

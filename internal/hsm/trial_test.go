@@ -344,11 +344,17 @@ func TestAFailedTryIsRepeated(t *testing.T) {
 // plant leaves a pair with the throw-away pair's id and this label, without the objects of one class.
 func plant(t *testing.T, e *engine, label string, destroy uint) {
 	t.Helper()
+	plantOf(t, e, "test", label, destroy)
+}
+
+// plantOf is plant for the throw-away pair of somebody.
+func plantOf(t *testing.T, e *engine, trier, label string, destroy uint) {
+	t.Helper()
 	_, err := with(t.Context(), e.tok, time.Minute, true, func(s session) (struct{}, error) {
-		if _, _, err := s.generatePair(trialID("test"), label, trialBits, true); err != nil {
+		if _, _, err := s.generatePair(trialID(trier), label, trialBits, true); err != nil {
 			return struct{}{}, err
 		}
-		objects, err := s.objectsWith(trialID("test"))
+		objects, err := s.objectsWith(trialID(trier))
 		for _, o := range objects {
 			if o.class == destroy {
 				err = errors.Join(err, s.m.DestroyObject(s.h, o.handle))
@@ -493,5 +499,19 @@ func TestALateLoginIsFollowedByATry(t *testing.T) {
 	wantDegraded(t, e, "CKA_ALWAYS_SENSITIVE")
 	if n := ways.thrownAway() - made; n != 1 {
 		t.Errorf("%d tries, not one", n)
+	}
+}
+
+// Another host may be trying its pair at this moment.
+func TestTheSweepSparesTheThrowAwayPairOfAnotherHost(t *testing.T) {
+	ways := &vendors{}
+	e := onVendors(t, ways)
+	other := Config{Instance: "test", Host: "b"}.trier()
+	plantOf(t, e, other, trialLabel(other), noClass)
+	ways.change(func() { ways.firmware++ })
+	e = restarted(t, e)
+	wantDegraded(t, e)
+	if labels := holds(t, e); len(labels) != 2 {
+		t.Errorf("the token holds %q", labels)
 	}
 }

@@ -244,12 +244,12 @@ func (in Input) worked(c record.ConsumerSeen) (logged, alone bool, last time.Tim
 	if n.Seen == nil || len(own) == 0 {
 		return true, len(own) > 0, last
 	}
-	for version, callers := range n.Seen.Usage.Logs[c.Vault].Done {
+	for version, callers := range n.Seen.Usage.Logs[c.Vault].Worked {
 		if at := n.Record.Versions(c.Vault)[version]; !at.Found() && version != "" {
 			continue
 		}
-		for caller, at := range callers {
-			if slices.ContainsFunc(own, func(id string) bool { return sameID(id, caller) }) &&
+		for caller, worked := range callers {
+			if at := worked.Last; slices.ContainsFunc(own, func(id string) bool { return sameID(id, caller) }) &&
 				at.After(in.Record.Replacement.At) && at.After(last) {
 				last = at
 			}

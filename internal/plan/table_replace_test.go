@@ -180,7 +180,8 @@ func (w *world) heirLogged(caller string) *world {
 	w.heir.with(func(p *key.Policy) { p.Workspaces = map[string]string{weu.URL: "w1"} })
 	log := record.LogSeen{From: w.clock.Add(-60 * day), Until: w.clock.Add(-time.Hour)}
 	if caller != "" {
-		log.Done = map[string]map[string]time.Time{version(1): {caller: w.clock.Add(-time.Hour)}}
+		at := w.clock.Add(-time.Hour)
+		log.Worked = map[string]map[string]record.Span{version(1): {caller: {First: at, Last: at}}}
 	}
 	w.heir.usage = record.Usage{At: w.clock, Logs: map[string]record.LogSeen{weu.URL: log}}
 	return w

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Repointing is the moving of one consumer of the key to another version, or to the key that replaces this one. It is in
-// the record before the first call. One that failed stays there, and no other begins, until an operator asks again.
+// Repointing is the moving of one consumer of the key to another version, or to the key that replaces this one. It is
+// in the record before the first call. One that failed stays there, and no other begins, until an operator asks again.
 type Repointing struct {
 	Consumer string `json:"consumer"` // its resource id
 	Vault    string `json:"vault"`    // URL

@@ -1,0 +1,395 @@
+package main
+
+import (
+	"context"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
+
+	"github.com/keyd-project/keyd/internal/control"
+	"github.com/keyd-project/keyd/internal/emulator"
+	"github.com/keyd-project/keyd/internal/status"
+	softhsmtest "github.com/keyd-project/keyd/softhsm-test"
+	"github.com/keyd-project/keyd/softhsm-test/fasttime"
+)
+
+// patience is the time limit for a condition on a busy machine, and tick how often it is looked at.
+const (
+	patience = 10 * time.Minute
+	tick     = 50 * time.Millisecond
+)
+
+var vaultNames = map[string]string{"weu": "contoso-weu.vault.azure.net", "neu": "contoso-neu.vault.azure.net"}
+
+const kekName = "keyd-kek"
+
+// world is three hosts with one store, one token and one Azure.
+type world struct {
+	ctx      context.Context
+	dir      string
+	keyd     string // the program
+	net      *network
+	token    *softhsmtest.Token
+	azure    *emulator.Emulator
+	proxy    *toxiproxy.Proxy // between the hosts and Azure
+	engine   engine
+	hosts    []*host
+	clock    fasttime.Clock
+	keys     []string
+	most     int // keys of the story about many
+	rotating int // keys that rotate in other stories, in turn
+	turn     int // the one that rotates next
+	pins     map[string]string
+	wanted   map[string]int // how many generations each key must have
+	seen     uint64         // calls to Azure that were judged already
+}
+
+func newWorld(ctx context.Context, work string, number int, engine string, o options) (w *world, err error) {
+	w = &world{ctx: ctx, dir: filepath.Join(work, engine[:1]), keyd: o.keyd, most: o.keys,
+		clock: fasttime.Clock{
+			Since:  time.Now(),
+			Factor: o.factor,
+		}, pins: map[string]string{}, wanted: map[string]int{}}
+	if o.sample {
+		w.most = 12
+	}
+	w.rotating = 6
+	if o.demo {
+		w.rotating = 1
+	}
+	for i := range w.rotating {
+		w.keys = append(w.keys, fmt.Sprint("key-", i+1))
+	}
+	if err := os.Mkdir(w.dir, 0o755); err != nil {
+		return w, err
+	}
+	if w.net, err = newNetwork(number); err != nil {
+		return w, err
+	}
+	if err := w.makeAzure(); err != nil {
+		return w, err
+	}
+	tokens := w.path("hsm")
+	if err := os.Mkdir(tokens, 0o700); err != nil {
+		return w, err
+	}
+	if w.token, err = softhsmtest.Create(tokens, "keyd-hosts", "12345678"); err != nil {
+		return w, err
+	}
+	// A typed nil would be an engine.
+	if engine == "postgres" {
+		p, err := newPostgres(w.dir, w.net.here(storeLAN))
+		if w.engine = p; err != nil {
+			return w, err
+		}
+	} else {
+		e, err := newEtcd(w.dir, w.net.here(storeLAN))
+		if w.engine = e; err != nil {
+			return w, err
+		}
+	}
+	return w, w.makeHosts()
+}
+
+func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
+
+func (w *world) makeAzure() (err error) {
+	var vaults []emulator.VaultConfig
+	for _, host := range vaultNames {
+		vaults = append(
+			vaults,
+			emulator.VaultConfig{Host: host, Profile: emulator.KeyVaultPremium, PurgeProtection: true},
+		)
+	}
+	if w.azure, err = emulator.Start(emulator.Options{Vaults: vaults, Now: func() time.Time { return w.clock.Now() }}); err != nil {
+		return err
+	}
+	w.proxy, err = forward("azure", w.net.here(azureLAN), strings.TrimPrefix(w.azure.ProxyURL(), "http://"))
+	return errors.Join(err, os.WriteFile(w.path("ca.pem"), w.azure.CAPEM(), 0o600))
+}
+
+// makeHosts makes the store and starts the hosts. The first one makes the key exchange keys, whose fingerprints all
+// hosts then have in their configuration.
+func (w *world) makeHosts() error {
+	for i, name := range []string{"a", "b", "c"} {
+		h := &host{name: name, dir: w.path(name), w: w}
+		w.hosts = append(w.hosts, h)
+		if err := errors.Join(os.Mkdir(h.dir, 0o700), w.net.join(name, i)); err != nil {
+			return err
+		}
+	}
+	if err := w.configure(); err != nil {
+		return err
+	}
+	first := w.hosts[0]
+	if _, err := first.command("store", "init", "--config", first.path("keyd.yaml")); err != nil {
+		return err
+	}
+	if err := first.start(); err != nil {
+		return err
+	}
+	if err := w.eventually("the key exchange keys are made", func() bool { return w.pin() }); err != nil {
+		return err
+	}
+	if err := errors.Join(w.configure(), w.reload(first)); err != nil {
+		return err
+	}
+	for _, h := range w.hosts[1:] {
+		if err := h.start(); err != nil {
+			return err
+		}
+	}
+	for _, k := range w.keys {
+		w.wanted[k] = 1
+	}
+	return w.settle()
+}
+
+// pin takes down the fingerprints of the key exchange keys, as an operator does who has asked the vaults' owner.
+func (w *world) pin() bool {
+	for name, host := range vaultNames {
+		versions := w.azure.Vault(host).Versions(kekName)
+		if len(versions) == 0 {
+			return false
+		}
+		w.pins[name] = fingerprint(versions[0])
+	}
+	return true
+}
+
+func fingerprint(x emulator.VersionInfo) string {
+	der, err := x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: x.N, E: x.E})
+	if err != nil {
+		return err.Error()
+	}
+	sum := sha256.Sum256(der)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// configure writes each host's configuration.
+func (w *world) configure() error {
+	for _, h := range w.hosts {
+		var b strings.Builder
+		fmt.Fprintf(
+			&b,
+			"instance: hosts\nhost: %s\nstate_dir: %s\nstore:\n  lease: 2s\n  %s\n",
+			h.name,
+			h.path("state"),
+			w.engine.section(),
+		)
+		fmt.Fprintf(&b, "hsm: {module: %s, token: %q, pin_file: %s, call_timeout: 10m, generate_timeout: 30m}\n",
+			w.token.Module, w.token.Label, w.token.PINFile)
+		fmt.Fprintf(&b, "azure: {credential: managed-identity, ca_file: %s}\nvaults:\n", w.path("ca.pem"))
+		for name, host := range vaultNames {
+			pin := ""
+			if p := w.pins[name]; p != "" {
+				pin = fmt.Sprintf(", fingerprint: %q", p)
+			}
+			fmt.Fprintf(&b, "  %s: {url: \"https://%s\", kek: {bits: 2048%s}}\n", name, host, pin)
+		}
+		b.WriteString("keys:\n")
+		for _, k := range w.keys {
+			fmt.Fprintf(&b, "  %s: {spec: RSA-2048, vaults: [weu, neu], floor: 0s, budget: 1000}\n", k)
+		}
+		fmt.Fprintf(&b, "control: {socket: %s}\nweb: {listen: \"127.0.0.1:0\"}\nhealth: {look: 1m, newest: 20s}\n",
+			h.path("keyd.sock"))
+		if err := os.WriteFile(h.path("keyd.yaml"), []byte(b.String()), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reload has hosts read their configuration.
+func (w *world) reload(hosts ...*host) error {
+	for _, h := range hosts {
+		if _, err := h.command("reload", "--socket", h.path("keyd.sock")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eventually waits until a condition holds.
+func (w *world) eventually(what string, cond func() bool) error {
+	return eventually(what, func() (bool, error) { return cond(), w.ctx.Err() })
+}
+
+func eventually(what string, cond func() (bool, error)) error {
+	for deadline := time.Now().Add(patience); ; time.Sleep(tick) {
+		if ok, err := cond(); ok || err != nil {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s: not within %s", what, patience)
+		}
+	}
+}
+
+// leader is the host that leads, with what it shows; nil if none says so now.
+func (w *world) leader() (*host, status.Snapshot) {
+	for _, h := range w.hosts {
+		if s, err := h.look(); err == nil && s.Hosts != nil && s.Hosts.Leads() {
+			return h, s
+		}
+	}
+	return nil, status.Snapshot{}
+}
+
+// awaitLeader waits until a host leads, other than those.
+func (w *world) awaitLeader(except ...*host) (l *host, err error) {
+	err = w.eventually("another host leads", func() bool {
+		l, _ = w.leader()
+		return l != nil && !slices.Contains(except, l)
+	})
+	return l, err
+}
+
+// arm has the next process that passes the point die there; with "stop " before it, stand still. Whoever leads passes
+// those of a rotation.
+func (w *world) arm(point string) error {
+	if err := os.WriteFile(w.path("kill.new"), []byte(point), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(w.path("kill.new"), w.path("kill"))
+}
+
+// struck waits until a host is in the state in which the kill point leaves it.
+func (w *world) struck(point string, state func(*host) bool) (h *host, err error) {
+	err = w.eventually("the leader passes "+point, func() bool {
+		i := slices.IndexFunc(w.hosts, state)
+		if i >= 0 {
+			h = w.hosts[i]
+		}
+		return h != nil
+	})
+	return h, err
+}
+
+// rotate asks a host for the rotation of the keys. A request of which it is not known whether it was taken may be
+// repeated: then the two are one.
+func (w *world) rotate(keys ...string) error {
+	before := map[string]int{}
+	err := w.eventually("a host takes the request", func() bool {
+		for _, h := range w.hosts {
+			s, err := h.look()
+			if err != nil {
+				continue
+			}
+			for _, k := range keys {
+				if now, ok := s.Key(k); ok && before[k] == 0 {
+					before[k] = len(now.Generations)
+				}
+			}
+			ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
+			_, err = h.client().Rotate(ctx, control.RotateOptions{Keys: keys, Reason: "a test of several hosts"})
+			cancel()
+			if err == nil {
+				return true
+			}
+		}
+		return false
+	})
+	for _, k := range keys {
+		w.wanted[k] = max(w.wanted[k], before[k]+1)
+	}
+	return err
+}
+
+// next is a key that rotates in a story.
+func (w *world) next() string {
+	w.turn++
+	return w.keys[w.turn%w.rotating]
+}
+
+// settle waits until every rotation that was asked for is done.
+func (w *world) settle() error {
+	why := "no host leads"
+	err := w.eventually("every rotation is done", func() bool {
+		l, s := w.leader()
+		if l == nil {
+			why = "no host leads"
+			return false
+		}
+		why = w.undone(s)
+		return why == ""
+	})
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, why)
+	}
+	return err
+}
+
+// undone says which rotation is not done; "": all are.
+func (w *world) undone(s status.Snapshot) string {
+	if len(s.Keys) < len(w.keys) {
+		return fmt.Sprintf("the leader shows %d of %d keys", len(s.Keys), len(w.keys))
+	}
+	for _, k := range s.Keys {
+		n := len(k.Generations)
+		if n < w.wanted[k.Name] || len(k.Requests) > 0 || k.Generations[n-1].Finished.IsZero() ||
+			k.State != status.StateOK {
+			return fmt.Sprintf("%s has %d generations of %d, %d requests, state %s; %s %s %s", k.Name, n,
+				w.wanted[k.Name], len(k.Requests), k.State, k.Doing, k.Waiting, k.Error)
+		}
+	}
+	return ""
+}
+
+// calm undoes what a story did to the hosts.
+func (w *world) calm() (err error) {
+	for _, h := range w.hosts {
+		err = errors.Join(err, w.net.heal(h.name))
+		if !h.runs() {
+			err = errors.Join(err, h.start())
+		}
+	}
+	return err
+}
+
+// explain is the end of each host's log.
+func (w *world) explain() string {
+	var b strings.Builder
+	for _, h := range w.hosts {
+		text, _ := os.ReadFile(h.path("keyd.log"))
+		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+		fmt.Fprintf(
+			&b,
+			"the end of the log of host %s:\n%s\n",
+			h.name,
+			strings.Join(lines[max(0, len(lines)-25):], "\n"),
+		)
+	}
+	return b.String()
+}
+
+func (w *world) close() (err error) {
+	for _, h := range w.hosts {
+		if h.runs() {
+			h.kill()
+		}
+	}
+	if w.engine != nil {
+		err = w.engine.close()
+	}
+	if w.proxy != nil {
+		w.proxy.Stop()
+	}
+	if w.azure != nil {
+		if escapes := w.azure.Escapes(); len(escapes) > 0 {
+			err = errors.Join(err, fmt.Errorf("calls would have left the machine: %v", escapes))
+		}
+		err = errors.Join(err, w.azure.Close())
+	}
+	return err
+}
