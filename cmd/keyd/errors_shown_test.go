@@ -73,6 +73,7 @@ func notMet() map[string]string {
 		"not finished: …: …": "the command says it in its own words: detached, " +
 			"not finished in time",
 
+		"a replacement has no such step":                                   protocol,
 		"adopt needs the token of the adoption that was shown":             protocol,
 		"retire needs the digest of what was shown":                        protocol,
 		"a reason is required: the audit records it":                       before,

@@ -126,7 +126,10 @@ func writeKey(w io.Writer, s style, snap status.Snapshot, k status.Key) {
 
 // facts are names and values. A fact without a value is not shown.
 func facts(snap status.Snapshot, k status.Key) [][2]string {
-	var hold, spares string
+	var hold, spares, replaced string
+	if k.Replaced != nil {
+		replaced = k.Replaced.Words() + " (keyd replace " + k.Name + " --status)"
+	}
 	if k.Spares != nil {
 		spares = k.Spares.Words()
 	}
@@ -144,6 +147,7 @@ func facts(snap status.Snapshot, k status.Key) [][2]string {
 		{"last rotation", dated(snap.At, k.LastRotation)},
 		{"next rotation", datedRotation(snap, k)},
 		{"spares", spares},
+		{"replacement", replaced},
 		{"retire rule", retireRule(snap.At, k)},
 	}
 	for _, q := range k.Requests {

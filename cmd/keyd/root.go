@@ -120,7 +120,7 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 daemon unreachable, 4 
 	group(root, "Looking:", a.status(), a.consumers(), a.plan(), a.check(), a.prove(), a.config(), a.kek(),
 		a.approvals(), a.audit(), a.attest(), a.version())
 	group(root, "Acting:", a.rotate(), a.pause(), a.resume(), a.adopt(), a.acknowledge(), a.retire(), a.enable(),
-		a.repoint(), a.approve(), a.withdraw(), a.backup(), a.store(), a.reload(), a.acceptSettings())
+		a.repoint(), a.replace(), a.approve(), a.withdraw(), a.backup(), a.store(), a.reload(), a.acceptSettings())
 	group(root, "Services:", a.run(), a.hsm())
 	help := a.help()
 	root.SetHelpCommand(help)

@@ -163,6 +163,7 @@ type world struct {
 	checks    []status.Check
 	adoption  status.Adoption
 	consented bool // to the retire rule
+	replaced  bool // a replacement has begun
 	proposes  bool // every act needs a second operator
 	report    control.AuditReport
 	entries   []chain.Entry  // of the audit; nil: two

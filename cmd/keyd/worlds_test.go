@@ -74,6 +74,7 @@ func worlds() map[string]*world {
 	consented.Keys[0].Retire = &status.RetireRule{DisableAfter: 400 * 86400, Pause: 86400,
 		Consent: &status.Consent{At: at(-time.Hour), By: "uid 0 (root)", Reason: "as planned"}}
 	all["consented"] = &world{snap: consented, consented: true}
+	all["replaced"] = &world{snap: consented, replaced: true}
 	all["healthy"].adoption = status.Adoption{Key: "sa-cmk-key"}
 	all["troubled"].report = control.AuditReport{Entries: 2, Problem: "entry 2 does not follow from entry 1"}
 	all["troubled"].backupErr = errDisk

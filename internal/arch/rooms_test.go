@@ -20,7 +20,7 @@ var floors = map[string]int{
 	"internal/web":             4,
 	"internal/trouble":         4,
 	"internal/check":           4,
-	"internal/simulate":        4,
+	"internal/simulate":        5,
 	"internal/rotate":          3,
 	"internal/observe":         3,
 	"internal/consumer":        3,

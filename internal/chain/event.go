@@ -70,6 +70,18 @@ const (
 	RepointLapsed    Event = "repointing request lapsed" // keyd could not do it in time
 )
 
+// The events of a key that another one replaces. Those of its consumers and of the disabling of its versions are the
+// usual ones.
+const (
+	ReplaceBegun     Event = "replacement begun" // an operator asked for it
+	ReplaceAgain     Event = "replacement resumed"
+	ReplaceStopped   Event = "replacement stopped"
+	ReplaceConsented Event = "disabling of a replaced key consented to"
+	Replaced         Event = "key replaced" // every version of it is disabled
+	// Inherits is in the chain of the new key.
+	Inherits Event = "consumers of another key inherited"
+)
+
 // The events of a vault's KEKs. Their entries have the vault's URL instead of a key.
 const (
 	KEKRequested       Event = "key exchange key requested"

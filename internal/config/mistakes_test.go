@@ -247,7 +247,7 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 			`control.operators: unknown user "no-such-user-here"; write a uid, or the name of a user on this host`},
 		{"an act that cannot need approval", "keys:\n", "approvals: {acts: [adopt, «prove]}\nkeys:\n",
 			`approvals.acts: unknown value "prove"; write one of adopt, compromise, kek, retire, resume, enable, ` +
-				`repoint`},
+				`repoint, replace`},
 		{"an act twice", "keys:\n", "approvals: {acts: [adopt, «adopt]}\nkeys:\n",
 			"approvals.acts: adopt is in it twice; remove one of them"},
 		{"approvals of nothing", "keys:\n", "«approvals: {wait: 2h}\nkeys:\n",

@@ -91,6 +91,9 @@ func (s sight) concerns(p key.Policy) bool {
 	return s.key.of(p)
 }
 
+// ofHeir reports whether the resource is set to the key that replaces a policy's key.
+func (s sight) ofHeir(p key.Policy) bool { return p.Heir.Has(s.key.name, s.key.vault) }
+
 // shown is what was seen, as it concerns a policy's key.
 func (s sight) shown(p key.Policy) record.ConsumerSeen {
 	seen := record.ConsumerSeen{

@@ -30,7 +30,9 @@ type call struct {
 	op   operation
 	id   string // of the resource; "": none
 	part string // of the resource, in words: "encryption scopes"; "": the resource itself
-	sent *sent  // of a call that changes something; nil: it only looks
+	// child: it reads a part that has an id of its own, such as the current TDE protector.
+	child bool
+	sent  *sent // of a call that changes something; nil: it only looks
 }
 
 // about names the resource for people: "storage account stcmkdemo".

@@ -94,7 +94,7 @@ func (c *Client) get(ctx context.Context, k call, path, query, apiVersion string
 	if err != nil {
 		return k.fail(err)
 	}
-	return c.do(ctx, k, http.MethodGet, at, nil, into)
+	return c.do(ctx, k, request{method: http.MethodGet, at: at}, everyDepth, into)
 }
 
 // page is a part of a list.
@@ -121,7 +121,7 @@ func listWhere[T any](ctx context.Context, c *Client, k call, path, filter, apiV
 	var all []T
 	for range mostPages {
 		var p page[T]
-		if err := c.do(ctx, k, http.MethodGet, at, nil, &p); err != nil {
+		if err := c.do(ctx, k, request{method: http.MethodGet, at: at}, everyDepth, &p); err != nil {
 			return nil, err
 		}
 		if p.Value == nil {
@@ -137,25 +137,28 @@ func listWhere[T any](ctx context.Context, c *Client, k call, path, filter, apiV
 }
 
 // post sends a question that does not fit into a URL. It must be one that changes nothing, because it is sent again
-// when the answer is lost.
-func (c *Client) post(ctx context.Context, k call, path, apiVersion string, body, into any) error {
+// when the answer is lost. Fields of the answer that are deeper than so many objects and lists are not checked.
+func (c *Client) post(
+	ctx context.Context, k call, path, apiVersion string, body any, depth int, into any,
+) error {
 	at, err := c.urlOf(path, "", apiVersion)
 	if err != nil {
 		return k.fail(err)
 	}
-	return c.do(ctx, k, http.MethodPost, at, body, into)
+	return c.do(ctx, k, request{method: http.MethodPost, at: at, body: body}, depth, into)
 }
 
-// do sends one request and reads the answer, which must be 200 with JSON of the struct's types.
-func (c *Client) do(ctx context.Context, k call, method, at string, body, into any) error {
-	r, err := c.send(ctx, k, request{method: method, at: at, body: body}, http.StatusOK)
+// do sends one request and reads the answer, which must be 200 with JSON of the struct's types. Down to a depth it must
+// have no field twice.
+func (c *Client) do(ctx context.Context, k call, q request, depth int, into any) error {
+	r, err := c.send(ctx, k, q, http.StatusOK)
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(r.body, into); err != nil {
 		return k.fail(badAnswerf("%v", err))
 	}
-	return nil
+	return k.check(onlyOnce(r.body, depth))
 }
 
 // request is one request; body is sent as JSON, unless it is nil.

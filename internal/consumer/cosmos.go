@@ -14,30 +14,38 @@ type cosmosProperties struct {
 	KeyStatus       *string `json:"customerManagedKeyStatus"`
 }
 
-// cosmosAccount reads a Cosmos DB account. An account that cannot use its key says so in a sentence.
+// cosmosAccount reads a Cosmos DB account.
 func cosmosAccount(ctx context.Context, c *Client, id string) ([]sight, error) {
 	r, err := read[cosmosProperties](ctx, c, id, "")
 	if err != nil {
 		return nil, err
 	}
+	s, err := cosmosSight(id, r)
+	if err != nil {
+		return nil, call{op: opGet, id: id}.fail(err)
+	}
+	return []sight{s}, nil
+}
+
+// cosmosSight reads an account by its fields. One that cannot use its key says so in a sentence.
+func cosmosSight(id string, r resource[cosmosProperties]) (sight, error) {
 	s, p := newSight(id), r.Properties
 	s.callers = cosmosCallers(r.Identity, orEmpty(p.DefaultIdentity))
 	if orEmpty(p.KeyURI) == "" {
-		return []sight{s}, nil
+		return s, nil
 	}
-	k := call{op: opGet, id: id}
 	to, err := parseKeyRef(*p.KeyURI)
 	if err != nil {
-		return nil, k.fail(err)
+		return s, err
 	}
 	s.follows = to.version == ""
 	if err := s.set(to, versionedID(to, orEmpty(p.VersionInUse))); err != nil {
-		return nil, k.fail(err)
+		return s, err
 	}
 	if status := orEmpty(p.KeyStatus); strings.Contains(strings.ToLower(status), "revoked") {
 		s.err = trouble(id, "", "it cannot use its key: %s", vault.OneLine(status))
 	}
-	return []sight{s}, nil
+	return s, nil
 }
 
 // versionedID is the id of a version that is shown alone or, as the documents leave open, with its key.

@@ -60,7 +60,7 @@ func diskSight(id string, r resource[diskProperties]) (sight, error) {
 		s.callers = nil
 	}
 	if p.Failed != nil && (orEmpty(p.Failed.Code) != "" || orEmpty(p.Failed.Message) != "") {
-		s.err = trouble(id, "mend the cause, then move it by hand: az disk-encryption-set update --ids "+id+
+		s.err = trouble(id, "mend the cause, then move it by hand: az disk-encryption-set update --ids "+word(id)+
 			" --key-url URL_OF_THE_NEWEST_VERSION", "its rotation failed, and it rotates no more: %s %s",
 			vault.OneLine(orEmpty(p.Failed.Code)), vault.OneLine(orEmpty(p.Failed.Message)))
 	}

@@ -37,8 +37,9 @@ func newEmulatedAs(t *testing.T, id string, roles bool) *emulated {
 	t.Helper()
 	at := &clock{time.Now().Truncate(time.Second)}
 	e, err := emulator.Start(emulator.Options{
-		Vaults: []emulator.VaultConfig{{Host: "contoso-weu.vault.azure.net", PurgeProtection: true}},
-		Now:    at.Now, ConsumersByHand: true, ResourcePage: 1,
+		Vaults: []emulator.VaultConfig{{Host: "contoso-weu.vault.azure.net", PurgeProtection: true},
+			{Host: "contoso-clean.vault.azure.net", PurgeProtection: true}},
+		Now: at.Now, ConsumersByHand: true, ResourcePage: 1,
 		ResourceRoles: roles, TokenLifetime: 365 * 24 * time.Hour,
 	})
 	if err != nil {

@@ -28,6 +28,8 @@ type Error struct {
 	err error
 	// said: it is what the resource itself says is wrong with it, and keyd saw it.
 	said bool
+	// part: it is about a part of the resource, and says nothing of the resource itself.
+	part bool
 }
 
 // Error is one line: which resource, what was tried, what happened, what to do.
@@ -101,7 +103,7 @@ func (k call) fail(err error) error {
 	if errors.As(err, &own) {
 		return err
 	}
-	e := &Error{What: k.what(), ID: k.id, err: err}
+	e := &Error{What: k.what(), ID: k.id, err: err, part: k.part != "" || k.child}
 	var response *azcore.ResponseError
 	if errors.As(err, &response) {
 		e.fill(response)
@@ -143,7 +145,7 @@ func (k call) hint(e *Error) string {
 	case e.Status == 0:
 		return vault.Advice(e.err)
 	case e.Status == http.StatusForbidden && k.sent != nil && e.Code != "":
-		return "let keyd's identity change it, then: keyd repoint KEY " + service.NameOf(k.id) + "; " +
+		return "let keyd's identity change it, then: keyd repoint KEY " + word(service.NameOf(k.id)) + "; " +
 			roleCommand("keyd repoint", k.id)
 	case e.Status == http.StatusForbidden && k.sent == nil:
 		scope := k.id
@@ -174,5 +176,5 @@ func roleCommand(role, scope string) string {
 		role = `"` + role + `"`
 	}
 	return "az role assignment create --role " + role + " --assignee-object-id OBJECT_ID " +
-		`--assignee-principal-type ServicePrincipal --scope "` + scope + `" (keyd check shows the object id)`
+		`--assignee-principal-type ServicePrincipal --scope ` + inQuotes(scope) + ` (keyd check shows the object id)`
 }

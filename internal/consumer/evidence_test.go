@@ -44,8 +44,8 @@ func TestUsesAreKeptByVersionAndCallerWithTheLastTime(t *testing.T) {
 		logV2: {"": nobody},
 		"":    {storageID: versionless},
 	})
-	if got := b.seen(t).First[logV1][storageID]; !got.Equal(first) {
-		t.Errorf("the first use was at %s, want %s", got, first)
+	if got := b.seen(t).Worked[logV1][storageID]; !got.First.Equal(first) || !got.Last.Equal(last) {
+		t.Errorf("the uses that worked were %v, want from %s to %s", got, first, last)
 	}
 }
 
@@ -270,5 +270,24 @@ func TestKeydTrustsNoLogOfAManagedHSM(t *testing.T) {
 	s := b.evidence.Logs(t.Context(), p, b.now)[logVaultURL]
 	if s.Err == nil || !strings.Contains(s.Err.Error(), "Managed HSM") || len(b.queries) != 0 {
 		t.Errorf("%v after %d queries", s.Err, len(b.queries))
+	}
+}
+
+// A service that is refused the new version goes on with the old one, and keyd's own identity proves nothing for a
+// consumer that shares it. Both still count as uses.
+func TestARefusedUseAndOneByKeydsIdentityProveNothing(t *testing.T) {
+	const other = "dddddddd-0000-0000-0000-000000000004"
+	b := newLogBench(t)
+	b.pass(t, time.Hour)
+	at := b.use(logV2).at
+	b.use(logV2, func(e *logEntry) { e.caller, e.status = other, http.StatusForbidden })
+	b.use(logV2, func(e *logEntry) { e.caller = keydID }) // as after a crash that lost what keyd knew of its call
+	b.use(logV2, func(e *logEntry) { e.uri = "" })
+	b.pass(t, 2*time.Hour)
+	s := b.seen(t)
+	wantUses(t, s, map[string]map[string]time.Time{"": {storageID: at},
+		logV2: {storageID: at, other: at, keydID: at}})
+	if len(s.Worked) != 1 || len(s.Worked[logV2]) != 1 || !s.Worked[logV2][storageID].First.Equal(at) {
+		t.Errorf("proofs: %v", s.Worked)
 	}
 }

@@ -81,7 +81,7 @@ func (k *vaultLog) seen(name string, v key.Vault) record.LogSeen {
 	uses := l.Keys[strings.ToLower(name)]
 	s := record.LogSeen{From: from, Until: until, Asked: k.review.since}
 	if uses != nil && !uses.Since.IsZero() {
-		s.First, s.Uses = uses.times()
+		s.Uses, s.Worked = uses.times()
 		s.From = later(s.From, uses.Since)
 	}
 	// If the workspace has older rows of this vault, and none of keyd's there, then the ledger is wrong.
@@ -120,16 +120,22 @@ func (k *vaultLog) trouble(name string, s record.LogSeen, missing int, first own
 	return nil
 }
 
-// times are the first and the last uses, by version and caller.
-func (k *keyUses) times() (first, last map[string]map[string]time.Time) {
-	first, last = map[string]map[string]time.Time{}, map[string]map[string]time.Time{}
+// times are the last uses, and those that prove something, by version and caller.
+func (k *keyUses) times() (last map[string]map[string]time.Time, worked map[string]map[string]record.Span) {
+	last, worked = map[string]map[string]time.Time{}, map[string]map[string]record.Span{}
 	for version, callers := range k.Uses {
-		first[version], last[version] = map[string]time.Time{}, map[string]time.Time{}
+		last[version] = map[string]time.Time{}
 		for caller, s := range callers {
-			first[version][caller], last[version][caller] = s.First, s.Last
+			last[version][caller] = s.Last
 		}
 	}
-	return first, last
+	for version, callers := range k.Worked {
+		worked[version] = map[string]record.Span{}
+		for caller, s := range callers {
+			worked[version][caller] = record.Span(s)
+		}
+	}
+	return last, worked
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -24,9 +24,9 @@ type resource[P any] struct {
 // read gets the resource with an id. suffix is the path of a child, such as "/encryptionProtector/current", and may end
 // in a query.
 func read[P any](ctx context.Context, c *Client, id, suffix string) (resource[P], error) {
-	k := call{op: opGet, id: id}
-	var r resource[P]
 	child, query, _ := strings.Cut(suffix, "?")
+	k := call{op: opGet, id: id, child: child != ""}
+	var r resource[P]
 	if err := c.get(ctx, k, id+child, query, apiVersionOf(id), &r); err != nil {
 		return r, err
 	}

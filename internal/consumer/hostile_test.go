@@ -155,6 +155,28 @@ func TestAnAnswerThatIsNoneIsAnError(t *testing.T) {
 	}
 }
 
+// Nobody can say which of two fields of one name counts. encoding/json takes the last one, and compares names without
+// case: the long s is an s to it.
+func TestAnAnswerWithAFieldTwiceIsAnError(t *testing.T) {
+	const field = `"keyVaultKeyUriVersion":"` + oldID + `",`
+	for name, twice := range map[string]string{
+		"alike": field, "in another case": strings.ToUpper(field[:24]) + field[24:],
+		"with a long s": strings.Replace(field, "Version", "Ver\u017fion", 1),
+	} {
+		c := newCloud(map[string]string{cosmos: replace(t, account(cosmos, newID), `"properties":{`,
+			`"properties":{`+twice)})
+		u := watcher(t, c, consumer.Config{}).Look(t.Context(), cmk(cosmos))
+		if len(u.Consumers) != 1 || u.Consumers[0].Uses != "" {
+			t.Fatalf("%s: %+v", name, u.Consumers)
+		}
+		wantErr(t, u.Consumers[0].Err, "twice")
+	}
+	c := newCloud(samples()["storage account"].answers)
+	c.set(storage+"/encryptionScopes", `{"value":[{"id":"x"}],"value":[]}`)
+	u := watcher(t, c, consumer.Config{}).Look(t.Context(), cmk(storage))
+	wantErr(t, u.Consumers[0].Err, "list its encryption scopes", "twice")
+}
+
 // A list's nextLink may name any host. keyd follows it to Resource Manager only, and sends its token nowhere else.
 func TestATokenIsSentToResourceManagerOnly(t *testing.T) {
 	for _, next := range []string{

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"errors"
 	"net/url"
 	"strings"
 
@@ -22,6 +23,9 @@ func parseKeyRef(text string) (keyRef, error) {
 		return keyRef{}, badAnswerf("%q is not the id of a key", vault.OneLine(text))
 	}
 	origin, err := key.Origin(u)
+	if err == nil && (u.RawQuery != "" || u.Fragment != "") {
+		err = errors.New("it has more than a path")
+	}
 	if err != nil {
 		return keyRef{}, badAnswerf("%q is not the id of a key: %v", vault.OneLine(text), err)
 	}

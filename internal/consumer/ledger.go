@@ -56,6 +56,8 @@ type keyUses struct {
 	Since time.Time `json:"since,omitzero"`
 	// Uses has, by version, the uses of each caller but keyd.
 	Uses map[string]map[string]span `json:"uses,omitempty"`
+	// Worked has likewise those that the vault carried out, and that were not made under keyd's identity.
+	Worked map[string]map[string]span `json:"worked,omitempty"`
 }
 
 // span is the first and the last time of something.
@@ -181,6 +183,9 @@ func (l *ledger) judge(r logRow, calls map[string]*ownCall, me map[string]bool) 
 	}
 	if r.key != "" {
 		l.Keys[r.key].use(r)
+		if r.worked() && !me[r.caller] {
+			l.Keys[r.key].work(r)
+		}
 		return
 	}
 	for _, uses := range l.Keys {
@@ -218,6 +223,23 @@ func (k *keyUses) use(r logRow) {
 		caller = ""
 	}
 	callers[caller] = callers[caller].with(r.at)
+}
+
+// work notes a use that proves that its caller uses the version. What does not fit, it does not note.
+func (k *keyUses) work(r logRow) {
+	if k == nil {
+		return
+	}
+	if _, noted := k.Uses[r.version][r.caller]; !noted {
+		return
+	}
+	if k.Worked == nil {
+		k.Worked = map[string]map[string]span{}
+	}
+	if k.Worked[r.version] == nil {
+		k.Worked[r.version] = map[string]span{}
+	}
+	k.Worked[r.version][r.caller] = k.Worked[r.version][r.caller].with(r.at)
 }
 
 // stretch is the last stretch of time without a gap, as far as keyd has read, and how many of keyd's own calls are

@@ -193,14 +193,17 @@ func TestAnAnswerThatIsNotAsDocumentedIsRefused(t *testing.T) {
 		columns, row string
 		ok           bool
 	}{
-		"as documented":          {columns(same), row(good, "200", `"{\"claim\":{\"oid\":\"A\"}}"`), true},
-		"identity as an object":  {columns(same), row(good, "200", `{"claim":{"oid":"A"}}`), true},
-		"no identity":            {columns(same), row(good, "200", `null`), true},
-		"an empty identity":      {columns(same), row(good, "200", `""`), true},
-		"time as a number":       {columns(same), row("1", "200", `null`), false},
-		"no time":                {columns(same), row("null", "200", `null`), false},
-		"time before the query":  {columns(same), row(`"2026-03-02T07:59:59.9Z"`, "200", `null`), false},
-		"time after the query":   {columns(same), row(`"2026-03-02T09:00:00Z"`, "200", `null`), false},
+		"as documented":         {columns(same), row(good, "200", `"{\"claim\":{\"oid\":\"A\"}}"`), true},
+		"identity as an object": {columns(same), row(good, "200", `{"claim":{"oid":"A"}}`), true},
+		"no identity":           {columns(same), row(good, "200", `null`), true},
+		"an empty identity":     {columns(same), row(good, "200", `""`), true},
+		"time as a number":      {columns(same), row("1", "200", `null`), false},
+		"no time":               {columns(same), row("null", "200", `null`), false},
+		"time before the query": {columns(same), row(`"2026-03-02T07:59:59.9Z"`, "200", `null`), false},
+		"time after the query":  {columns(same), row(`"2026-03-02T09:00:00Z"`, "200", `null`), false},
+		"a column that is there twice": {columns(func(name string) string {
+			return strings.Replace(name, "Id", "Identity", 1)
+		}), row(good, "200", `null`), false},
 		"status as text":         {columns(same), row(good, `"ok"`, `null`), false},
 		"identity as a number":   {columns(same), row(good, "200", `1`), false},
 		"identity that is cut":   {columns(same), row(good, "200", `"{"`), false},
@@ -225,13 +228,16 @@ func TestAURIShowsKeyAndVersion(t *testing.T) {
 		logVaultURL + "/keys/K/" + logV1 + "/wrapkey?api-version=7.4": {key: "k", version: logV1},
 		logVaultURL + ":443/keys/K/" + strings.ToUpper("abcdefabcdefabcdefabcdefabcdefab") + "/wrapkey": {
 			key: "k", version: "abcdefabcdefabcdefabcdefabcdefab"},
-		logVaultURL + "/keys/k/wrapkey":              {key: "k"},
-		logVaultURL + "/keys/k//wrapkey":             {key: "k"},
-		logVaultURL + "/keys/k/no-version/unwrapkey": {key: "k"},
-		logVaultURL + "/secrets/k":                   {},
-		logVaultURL:                                  {},
-		"":                                           {},
-		"https://%zz":                                {},
+		logVaultURL + "/keys/k/wrapkey":                            {key: "k"},
+		logVaultURL + "/keys/k//wrapkey":                           {key: "k"},
+		logVaultURL + "/keys/k/no-version/unwrapkey":               {key: "k"},
+		logVaultURL + "/keys/other/../k/" + logV1 + "/unwrapkey":   {},
+		logVaultURL + "/keys/other/%2E%2e/k/" + logV1 + "/decrypt": {},
+		logVaultURL + "/keys/k/./" + logV1 + "/unwrapkey":          {},
+		logVaultURL + "/secrets/k":                                 {},
+		logVaultURL:                                                {},
+		"":                                                         {},
+		"https://%zz":                                              {},
 	} {
 		var got logRow
 		got.readURI(uri)

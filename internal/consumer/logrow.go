@@ -3,10 +3,12 @@ package consumer
 import (
 	"encoding/json"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/vault"
 )
 
 // logForm is one of the two tables in which a vault's audit log may be.
@@ -64,6 +66,12 @@ type logRow struct {
 	status    int      // of HTTP; 0: not shown
 }
 
+// worked reports whether the vault carried the use out for somebody who is known.
+func (row logRow) worked() bool { return row.caller != "" && row.status >= 200 && row.status < 300 }
+
+// logDepth is that of a table's own fields.
+const logDepth = 3
+
 // parse reads an answer. What is not exactly in the documented form is an error.
 func (f logForm) parse(body []byte, from, to time.Time) ([]logRow, error) {
 	var answer struct {
@@ -76,6 +84,9 @@ func (f logForm) parse(body []byte, from, to time.Time) ([]logRow, error) {
 	if answer.Error != nil {
 		return nil, partialLog(*answer.Error)
 	}
+	if err := onlyOnce(body, logDepth); err != nil {
+		return nil, err
+	}
 	if len(answer.Tables) != 1 || answer.Tables[0].Name != "PrimaryResult" {
 		return nil, badAnswerf("it has not exactly one table PrimaryResult")
 	}
@@ -85,6 +96,9 @@ func (f logForm) parse(body []byte, from, to time.Time) ([]logRow, error) {
 	}
 	column := map[string]int{}
 	for i, c := range table.Columns {
+		if _, twice := column[c.Name]; twice {
+			return nil, badAnswerf("it has the column %q twice", vault.OneLine(c.Name))
+		}
 		column[c.Name] = i
 	}
 	rows := make([]logRow, 0, len(table.Rows))
@@ -133,6 +147,9 @@ func (row *logRow) readURI(text string) bool {
 	}
 	row.host = strings.ToLower(u.Hostname())
 	parts := strings.Split(strings.TrimPrefix(u.Path, "/"), "/")
+	if slices.Contains(parts, "..") || slices.Contains(parts, ".") { // the vault may have gone another way
+		return false
+	}
 	if len(parts) < 2 || !strings.EqualFold(parts[0], "keys") || !key.ValidName(parts[1]) {
 		return false
 	}
@@ -239,8 +256,12 @@ func (r *logReader) objectID(name string) string {
 	if err := json.Unmarshal(raw, &identity); err != nil {
 		r.fail(badAnswerf("column %s: %v", name, err))
 	}
-	if identity.Claim.OID == "" {
-		return identity.Claim.Long
+	switch short, long := identity.Claim.OID, identity.Claim.Long; {
+	case short == "":
+		return long
+	case long != "" && !strings.EqualFold(short, long): // nobody knows which
+		return ""
+	default:
+		return short
 	}
-	return identity.Claim.OID
 }

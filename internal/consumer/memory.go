@@ -83,7 +83,7 @@ func (m *memory) date(u *record.Usage, now time.Time) {
 		switch dated[place] = true; {
 		case c.Err == nil:
 			m.dateOne(place, c, now)
-		case !isGone(c.Err) && !errors.Is(c.Err, ErrOwnKey):
+		case !isGone(c.ID, c.Err) && !errors.Is(c.Err, ErrOwnKey):
 			unseen[placesOf(c.ID)] = true
 		default:
 			delete(dated, place)

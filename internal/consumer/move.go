@@ -15,12 +15,16 @@ import (
 // moveTime bounds one move. What takes longer shows later, when somebody looks.
 const moveTime = 3 * time.Minute
 
-// Move is the setting of one resource to another version of the same key.
+// Move is the setting of one resource to another version of the same key, or to another key.
 type Move struct {
-	ID            string // of the resource
-	Vault         string // URL
-	Key           string
-	From, Version string
+	ID    string // of the resource
+	Vault string // URL
+	Key   string
+	From  string // "": it follows the key by itself; then only another key is somewhere to go
+	// NewVault and NewKey are where it goes; both "": the key stays the same. One that follows by itself then follows
+	// the new key.
+	NewVault, NewKey string
+	Version          string
 }
 
 // sequence is how one kind of resource is set to another version: it is read, one part of it is written, and the rest
@@ -35,14 +39,16 @@ type sequence struct {
 	part string
 	// method is PATCH, or PUT for a part that is written whole.
 	method string
-	// change is the body to write: what must go with the key, and the key.
+	// change is the body to write: what must go with the key, and the key. Both are as the resource names keys: without
+	// a version where it names none.
 	change func(have settings, from, to keyRef) (settings, error)
 }
 
-// sequences are how each type of resource is moved. Those that are not here can be set to no version.
+// sequences are how each type of resource is moved. Cosmos DB can be set to no version, but to another key.
 var sequences = map[string]sequence{
 	"microsoft.storage/storageaccounts":                  patched(sightOf(accountSight), changeStorage),
 	"microsoft.storage/storageaccounts/encryptionscopes": patched(sightOf(ownScope), changeScope),
+	"microsoft.documentdb/databaseaccounts":              patched(sightOf(cosmosSight), changeCosmos),
 	"microsoft.cognitiveservices/accounts":               patched(sightOf(aiSight), changeAI),
 	"microsoft.compute/diskencryptionsets":               patched(sightOf(diskSight), changeDisk),
 	"microsoft.containerregistry/registries":             patched(sightOf(registrySight), changeRegistry),
@@ -87,24 +93,30 @@ func (c *Client) Repoint(ctx context.Context, m Move) error {
 	ctx, cancel := context.WithTimeout(ctx, moveTime)
 	defer cancel()
 	how, ok := sequences[service.TypeOf(m.ID)]
-	if !ok {
+	if kind, _ := service.Of(m.ID); !ok || kind.Unpinned && m.NewKey == "" {
 		return m.refuse("a resource of this type cannot be set to one version of a key")
 	}
 	from, to, err := m.refs()
 	if err != nil {
 		return m.refuse("%w", err)
 	}
-	mv := &mover{client: c, move: m, sequence: how, from: from, to: to}
+	mv := &mover{client: c, move: m, sequence: how, from: from, to: to, follows: m.From == ""}
 	return mv.run(ctx)
 }
 
-// refs are the two versions of the key.
+// refs are the two versions of the key, or the two keys.
 func (m Move) refs() (from, to keyRef, err error) {
-	if m.From == "" || m.From == m.Version {
-		return from, to, fmt.Errorf("a move is from one version to another, not from %q to %q", m.From, m.Version)
+	if m.NewKey == "" {
+		m.NewVault, m.NewKey = m.Vault, m.Key
+		if m.From == "" || m.From == m.Version {
+			return from, to, fmt.Errorf("a move is from one version to another, not from %q to %q", m.From, m.Version)
+		}
 	}
-	if from, err = newKeyRef(m.Vault, m.Key, m.From); err == nil {
-		to, err = from.at(m.Version)
+	if from, err = newKeyRef(m.Vault, m.Key, m.From); err != nil {
+		return from, to, err
+	}
+	if to, err = newKeyRef(m.NewVault, m.NewKey, ""); err == nil {
+		to, err = to.at(m.Version)
 	}
 	return from, to, err
 }
@@ -115,6 +127,7 @@ type mover struct {
 	move   Move
 	sequence
 	from, to keyRef
+	follows  bool // before and after the move
 }
 
 func (v *mover) run(ctx context.Context) error {
@@ -122,15 +135,19 @@ func (v *mover) run(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return v.move.failed(classOfLook(err), err)
-	case have.shows(v.to):
+	case have.uses(v.to, v.follows):
 		return nil // somebody else moved it
 	case have.changing():
 		return v.move.failed(key.Retry, errChanging)
-	case !have.set(v.from):
-		return v.move.refuse("it is not set to version %s of %s in %s: it is set to %s", v.from.version, v.from.name,
-			v.from.vault, have)
+	case have.find(v.from, v.follows) == nil:
+		return v.move.refuse("it is not set to %s: it is set to %s", v.move.left(), have)
 	}
-	body, err := v.change(have.settings, v.from, v.to)
+	from := have.find(v.from, v.follows).key
+	to := v.to
+	if from.version == "" { // it names no version
+		to.version = ""
+	}
+	body, err := v.change(have.settings, from, to)
 	if err != nil {
 		return v.move.refuse("%w", err)
 	}
@@ -155,9 +172,9 @@ func (v *mover) confirm(ctx context.Context, failed error) error {
 		case err != nil:
 			return v.move.failed(key.Ambiguous, err)
 		case have.changing():
-		case !isStated(failed) && have.shows(v.to):
+		case !isStated(failed) && have.uses(v.to, v.follows):
 			return nil
-		case isStated(failed) && have.shows(v.from):
+		case isStated(failed) && have.uses(v.from, v.follows):
 			return v.move.failed(key.Refused, failed)
 		case failed != nil:
 			return v.move.failed(key.Ambiguous, failed)
@@ -191,18 +208,23 @@ func (v *mover) look(ctx context.Context) (shown, error) {
 	return s, k.check(err)
 }
 
-// set reports whether the resource is set to a version.
-func (s shown) set(to keyRef) bool { return s.find(to) != nil }
-
-// shows reports whether the resource is set to a version, and uses it.
-func (s shown) shows(to keyRef) bool {
-	f := s.find(to)
-	return f != nil && f.uses == to.version && f.err == nil
+// uses reports whether the resource is set to a version, or follows its key, and uses the version. Of one that follows
+// and does not show what it uses, the setting is all that there is to see.
+func (s shown) uses(to keyRef, follows bool) bool {
+	f := s.find(to, follows)
+	switch {
+	case f == nil || f.err != nil:
+		return false
+	case follows:
+		return f.uses == "" || to.version == "" || f.uses == to.version
+	}
+	return f.uses == to.version
 }
 
-func (s shown) find(to keyRef) *sight {
+// find is the setting to a version, or that to a key which the resource follows; nil: there is none.
+func (s shown) find(to keyRef, follows bool) *sight {
 	for i, have := range s.sights {
-		if !have.follows && have.key.sameKey(to) && have.key.version == to.version {
+		if have.follows == follows && have.key.sameKey(to) && (follows || have.key.version == to.version) {
 			return &s.sights[i]
 		}
 	}

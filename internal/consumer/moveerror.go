@@ -20,9 +20,23 @@ type MoveError struct {
 
 // Error is one line.
 func (e *MoveError) Error() string {
-	return fmt.Sprintf("move %s from version %s of %s to %s: %v", nameOf(e.Move.ID), e.Move.From, e.Move.Key,
-		e.Move.Version, e.err)
+	to := e.Move.Version
+	if e.Move.NewKey != "" {
+		to = "key " + e.Move.NewKey
+	}
+	return fmt.Sprintf("move %s from %s to %s: %v", nameOf(e.Move.ID), e.Move.of(), to, e.err)
 }
+
+// of is what the resource moves from: "version V of KEY", or "key KEY" if it follows.
+func (m Move) of() string {
+	if m.From == "" {
+		return "key " + m.Key
+	}
+	return fmt.Sprintf("version %s of %s", m.From, m.Key)
+}
+
+// left is of with the vault.
+func (m Move) left() string { return m.of() + " in " + m.Vault }
 
 // Unwrap returns the cause.
 func (e *MoveError) Unwrap() error { return e.err }

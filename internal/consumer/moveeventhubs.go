@@ -17,7 +17,7 @@ func changeEventHubs(have settings, from, to keyRef) (settings, error) {
 			return nil, err
 		}
 		if ref.sameKey(from) && ref.version == from.version {
-			s = s.with("keyVersion", to.version)
+			s = namedApart(s, from, to, "keyVaultUri", "keyName").with("keyVersion", to.version)
 		}
 		next[i] = s
 	}

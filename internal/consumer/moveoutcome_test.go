@@ -143,13 +143,15 @@ func TestALookThatFailsSendsNothing(t *testing.T) {
 		body   string
 		class  key.Class
 	}{
-		"no right":           {403, refusal, key.Refused},
-		"gone":               {404, `{"error":{"code":"ResourceNotFound","message":"no"}}`, key.Refused},
-		"a failure":          {500, `{"error":{"code":"InternalServerError","message":"no"}}`, key.Retry},
-		"throttled":          {429, `{"error":{"code":"TooManyRequests","message":"no"}}`, key.Retry},
-		"no JSON":            {200, `<html>`, key.Refused},
-		"another resource":   {200, `{"id":"/subscriptions/x","properties":{}}`, key.Refused},
-		"a field twice":      {200, `{"id":"` + aiOne + `","ID":"x","properties":{}}`, key.Refused},
+		"no right":         {403, refusal, key.Refused},
+		"gone":             {404, `{"error":{"code":"ResourceNotFound","message":"no"}}`, key.Refused},
+		"a failure":        {500, `{"error":{"code":"InternalServerError","message":"no"}}`, key.Retry},
+		"throttled":        {429, `{"error":{"code":"TooManyRequests","message":"no"}}`, key.Retry},
+		"no JSON":          {200, `<html>`, key.Refused},
+		"another resource": {200, `{"id":"/subscriptions/x","properties":{}}`, key.Refused},
+		"a field twice":    {200, `{"id":"` + aiOne + `","ID":"x","properties":{}}`, key.Refused},
+		"a field twice, alike": {200, strings.Replace(under("Succeeded"), `"properties":`,
+			`"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":"NEU"}}},"properties":`, 1), key.Refused},
 		"a change under way": {200, under("Accepted"), key.Retry},
 		"the service's key":  {200, `{"id":"` + aiOne + `","properties":{}}`, key.Refused},
 	} {
@@ -262,6 +264,9 @@ func TestAnOperationIsFollowedToItsEnd(t *testing.T) {
 			[]*http.Response{poll(404, refusal)}, 1, key.Ambiguous, "HTTP 404", 7 * time.Second},
 		"the operation has no status": {"Azure-AsyncOperation", operations, false,
 			[]*http.Response{poll(200, `{}`)}, 1, key.Ambiguous, "status is missing", 7 * time.Second},
+		"the operation has two statuses": {"Azure-AsyncOperation", operations, false,
+			[]*http.Response{poll(200, `{"status":"Failed","Status":"Succeeded"}`)}, 1, key.Ambiguous, "twice",
+			7 * time.Second},
 		"the operation is no JSON": {"Azure-AsyncOperation", operations, false,
 			[]*http.Response{poll(200, `<html>`)}, 1, key.Ambiguous, "makes no sense", 7 * time.Second},
 		"another host": {"Azure-AsyncOperation", "https://evil.example/operations/1", false,

@@ -1,9 +1,9 @@
 package consumer
 
 // changeStorage keeps the services and the identity that belong to the encryption.
-func changeStorage(have settings, _, to keyRef) (settings, error) {
+func changeStorage(have settings, from, to keyRef) (settings, error) {
 	e := have.at("properties", "encryption")
-	k := e.at("keyvaultproperties").with("keyversion", to.version).
+	k := namedApart(e.at("keyvaultproperties"), from, to, "keyvaulturi", "keyname").with("keyversion", to.version).
 		without("currentVersionedKeyIdentifier", "lastKeyRotationTimestamp", "currentVersionedKeyExpirationTimestamp")
 	return properties(settings{"encryption": e.with("keyvaultproperties", k)}), nil
 }

@@ -211,13 +211,13 @@ func sorted(targets map[string]*target) (all []*target) {
 
 // shown is what a resource shows of a key. What is configured always shows something: where it is set to another key,
 // and nothing of it is set to this one, it shows that. Of a resource that is not configured only what concerns the key
-// is shown.
+// is shown. Of one that is configured or was found earlier, what went to the key that replaces this one is shown, too.
 func (t *target) shown(p key.Policy, at time.Time) (all []record.ConsumerSeen) {
 	if t.answer.err != nil {
 		if !t.configured && !t.mayConcern(p, at) {
 			return nil
 		}
-		if !t.configured && t.known != nil && isGone(t.answer.err) {
+		if !t.configured && t.known != nil && isGone(t.id, t.answer.err) {
 			return []record.ConsumerSeen{t.unknown(t.known.gone())}
 		}
 		return []record.ConsumerSeen{t.unknown(t.answer.err)}
@@ -225,11 +225,12 @@ func (t *target) shown(p key.Policy, at time.Time) (all []record.ConsumerSeen) {
 	ours := t.concerns(p)
 	for i, s := range t.answer.sights {
 		itself := t.configured && i == 0
-		if !itself && !s.concerns(p) {
+		replaced := (t.configured || t.known != nil) && s.ofHeir(p)
+		if !itself && !replaced && !s.concerns(p) {
 			continue
 		}
 		c := s.shown(p)
-		c.Configured = t.configured && (s.concerns(p) || !ours)
+		c.Configured = t.configured && (s.concerns(p) || replaced || !ours)
 		if c.Configured && s.key == (keyRef{}) && c.Err == nil {
 			c.Err = trouble(s.id, "set it to the key, or take it out of consumers: in keyd's configuration",
 				"%w, and not under %s", ErrOwnKey, p.Key)
@@ -244,10 +245,10 @@ func (t *target) shown(p key.Policy, at time.Time) (all []record.ConsumerSeen) {
 
 // mayConcern reports whether a resource that keyd cannot see may use a policy's key.
 func (t *target) mayConcern(p key.Policy, at time.Time) bool {
-	if t.known != nil {
-		return !isGone(t.answer.err) || t.known.counts(p, at)
+	if t.found != nil && t.found.mentions(p.Key) {
+		return true
 	}
-	return t.found.mentions(p.Key)
+	return t.known != nil && (!isGone(t.id, t.answer.err) || t.known.counts(p, at))
 }
 
 // concerns reports whether anything of the resource is set to a policy's key.
@@ -257,7 +258,7 @@ func (t *target) concerns(p key.Policy) bool {
 
 // hidden reports whether a resource that may use a policy's key is there, and cannot be seen.
 func (t *target) hidden(p key.Policy, at time.Time) bool {
-	return t.answer.err != nil && t.mayConcern(p, at) && (t.known == nil || !isGone(t.answer.err))
+	return t.answer.err != nil && t.mayConcern(p, at) && (t.known == nil || !isGone(t.id, t.answer.err))
 }
 
 // unknown is a consumer of which keyd does not know what it uses.
@@ -272,8 +273,14 @@ func (t *target) unknown(err error) record.ConsumerSeen {
 	return record.ConsumerSeen{ID: t.id, Service: name, Configured: t.configured, Err: err}
 }
 
-// isGone reports whether Resource Manager itself said that there is no such resource.
-func isGone(err error) bool {
+// isGone reports whether Resource Manager itself said that there is no resource with an id. It also answers 404 where
+// it does not know the form that keyd asks for, and where a part of the resource or another resource is not there.
+func isGone(id string, err error) bool {
 	var e *Error
-	return errors.As(err, &e) && e.Status == http.StatusNotFound && e.Code != ""
+	if !errors.As(err, &e) || e.Status != http.StatusNotFound || e.part || !strings.EqualFold(e.ID, id) {
+		return false
+	}
+	return slices.ContainsFunc([]string{"ResourceNotFound", "ResourceGroupNotFound", "NotFound"}, func(c string) bool {
+		return strings.EqualFold(c, e.Code)
+	})
 }

@@ -32,6 +32,8 @@ const (
 	searchPath      = "/providers/Microsoft.ResourceGraph/resources"
 	searchPage      = 200 // resources: a page of them is far below the bound of an answer
 	mostSearchPages = 100
+	// searchDepth is that of a row's own fields. Its properties are another's, and may use names that differ in case.
+	searchDepth = 3
 )
 
 type searchBody struct {
@@ -64,31 +66,32 @@ func search(ctx context.Context, c *Client, subscriptions []string, host string)
 		Subscriptions: subscriptions, Query: fmt.Sprintf(query, host),
 		Options: searchOptions{Format: "objectArray", Top: searchPage},
 	}
-	rows := 0
+	shown, total := map[string]bool{}, 0 // a page that comes twice shows nothing new
 	for range mostSearchPages {
 		var a searchAnswer
-		if err := c.post(ctx, k, searchPath, service.ResourceGraphAPI, body, &a); err != nil {
+		if err := c.post(ctx, k, searchPath, service.ResourceGraphAPI, body, searchDepth, &a); err != nil {
 			return all, err
 		}
 		if a.Data == nil || a.Total == nil {
 			return all, k.fail(missing("data or totalRecords"))
 		}
+		total = max(total, *a.Total)
 		for _, row := range *a.Data {
 			if service.TypeOf(orEmpty(row.ID)) == "" {
 				return all, k.fail(badAnswerf("%q is not the id of a resource", vault.OneLine(orEmpty(row.ID))))
 			}
+			shown[strings.ToLower(*row.ID)] = true
 			if !strings.HasPrefix(service.TypeOf(*row.ID), "microsoft.keyvault/") { // the vault itself
 				all = append(all, found{*row.ID, string(row.Properties)})
 			}
 		}
-		rows += len(*a.Data)
 		if token := orEmpty(a.SkipToken); token != "" {
 			body.Options.SkipToken = token
 			continue
 		}
-		if rows != *a.Total || strings.EqualFold(orEmpty(a.Truncated), "true") {
-			return all, k.fail(fmt.Errorf("the result was cut: it shows %d of %d resources that name %s", rows,
-				*a.Total, host))
+		if len(shown) != total || strings.EqualFold(orEmpty(a.Truncated), "true") {
+			return all, k.fail(fmt.Errorf("the result was cut: it shows %d of %d resources that name %s",
+				len(shown), total, host))
 		}
 		return all, nil
 	}

@@ -47,6 +47,15 @@ func estate(all ...string) *cloud {
 	})
 }
 
+// Properties of a type that keyd does not know may have names that differ in case.
+func TestASearchTakesPropertiesAsTheyAre(t *testing.T) {
+	c := estate(row(group+"Microsoft.Logic/workflows/w", `{"a":"WEU/keys/cmk","A":1}`))
+	u := watcher(t, c, consumer.Config{}).Look(t.Context(), discovering())
+	if len(u.Unseen) > 0 || len(u.Consumers) != 1 {
+		t.Errorf("%+v", u)
+	}
+}
+
 const cosmosProperties = `{"keyVaultKeyUri":"https://contoso-weu.vault.azure.net/keys/cmk"}`
 
 func TestASearchFindsConsumersAndAsksEach(t *testing.T) {
@@ -187,6 +196,10 @@ func TestWhatASearchDoesNotShowIsSaid(t *testing.T) {
 			graph: `{"totalRecords":1,"resultTruncated":"true","data":[` + found + `]}`}, says: "the result was cut"},
 		"a result with fewer rows than it says": {change: map[string]string{
 			graph: `{"totalRecords":7,"resultTruncated":"false","data":[` + found + `]}`}, says: "it shows 1 of 7"},
+		"a row that comes twice in the place of another": {change: map[string]string{graph: rows(found, found)},
+			says: "it shows 1 of 2"},
+		"rows that are there twice": {change: map[string]string{
+			graph: `{"totalRecords":0,"data":[` + found + `],"data":[]}`}, says: `the field "data" twice`},
 		"a result without a number": {change: map[string]string{graph: `{"data":[` + found + `]}`},
 			says: "totalRecords is missing"},
 		"a row without an id": {change: map[string]string{graph: rows(`{"properties":{}}`)},
@@ -267,6 +280,64 @@ func TestAConsumerThatWasFoundOnceIsNotForgotten(t *testing.T) {
 				t.Errorf("it counts: %v; %+v", counts, u.Consumers)
 			}
 		})
+	}
+}
+
+// Resource Manager also answers 404 where it does not know the form of a part, or where another resource is gone.
+func TestOnlyAResourceThatIsGoneItselfIsForgotten(t *testing.T) {
+	account := samples()["storage account"]
+	scopes := strings.ToLower(storage) + "/encryptionscopes"
+	for name, try := range map[string]struct {
+		path, code string
+		counts     bool
+	}{
+		"it is gone itself":                   {strings.ToLower(storage), "ResourceNotFound", false},
+		"its group is gone":                   {strings.ToLower(storage), "ResourceGroupNotFound", false},
+		"its form is not known":               {strings.ToLower(storage), "NoRegisteredProviderFound", true},
+		"its subscription is not shown":       {strings.ToLower(storage), "SubscriptionNotFound", true},
+		"its scopes cannot be found":          {scopes, "ResourceNotFound", true},
+		"the form of its scopes is not known": {scopes, "InvalidResourceType", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			at := &clock{today}
+			c := estate(row(storage, `{"key":"cmk"}`))
+			for path, body := range account.answers {
+				c.set(path, body)
+			}
+			w := watcher(t, c, consumer.Config{Clock: at.Now})
+			w.Look(t.Context(), discovering())
+			c.set(graph, rows())
+			c.hook = func(r *http.Request) *http.Response {
+				if strings.ToLower(r.URL.Path) != try.path {
+					return nil
+				}
+				return answer(r, http.StatusNotFound, `{"error":{"code":"`+try.code+`","message":"no"}}`)
+			}
+			for range 3 {
+				at.now = at.now.Add(40 * 24 * time.Hour)
+				u := w.Look(t.Context(), discovering())
+				if counts := len(u.Consumers) == 1 && u.Consumers[0].Err != nil; counts != try.counts {
+					t.Errorf("it counts: %v; %+v", counts, u.Consumers)
+				}
+			}
+		})
+	}
+}
+
+// As long as a search finds a resource, no look leaves it out, whatever Resource Manager says of it.
+func TestWhatASearchStillFindsCounts(t *testing.T) {
+	at := &clock{today}
+	c := estate(row(cosmos, cosmosProperties))
+	w := watcher(t, c, consumer.Config{Clock: at.Now})
+	p := discovering()
+	p.Retire.Backups = 24 * time.Hour
+	w.Look(t.Context(), p)
+	c.remove(cosmos)
+	for day := range 90 {
+		at.now = at.now.Add(24 * time.Hour)
+		if u := w.Look(t.Context(), p); len(u.Consumers) != 1 || u.Consumers[0].Err == nil {
+			t.Errorf("day %d: %+v", day, u.Consumers)
+		}
 	}
 }
 

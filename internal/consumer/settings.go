@@ -5,15 +5,13 @@ import (
 	"encoding/json"
 	"maps"
 	"strings"
-
-	"github.com/keyd-project/keyd/internal/vault"
 )
 
 // settings is an object in the JSON of a resource. Who changes a resource must send much of it as it was, with fields
 // that keyd does not know. Names are compared without case, as Resource Manager does, and keep their spelling.
 type settings map[string]any
 
-// parseSettings reads the JSON of a resource. Two names that differ only in case would leave open which of them counts.
+// parseSettings reads the JSON of a resource.
 func parseSettings(text []byte) (settings, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber() // a number goes back as it came
@@ -21,34 +19,7 @@ func parseSettings(text []byte) (settings, error) {
 	if err := d.Decode(&s); err != nil {
 		return nil, badAnswerf("%v", err)
 	}
-	if twice := namedTwice(map[string]any(s)); twice != "" {
-		return nil, badAnswerf("it has the field %q twice", vault.OneLine(twice))
-	}
-	return s, nil
-}
-
-func namedTwice(v any) string {
-	switch v := v.(type) {
-	case map[string]any:
-		lower := map[string]bool{}
-		for name, inner := range v {
-			if l := strings.ToLower(name); lower[l] {
-				return name
-			} else {
-				lower[l] = true
-			}
-			if twice := namedTwice(inner); twice != "" {
-				return twice
-			}
-		}
-	case []any:
-		for _, inner := range v {
-			if twice := namedTwice(inner); twice != "" {
-				return twice
-			}
-		}
-	}
-	return ""
+	return s, onlyOnce(text, everyDepth)
 }
 
 // spelled is the spelling that a name has in s, or the name itself.

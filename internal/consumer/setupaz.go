@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"regexp"
 	"strings"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -92,10 +93,38 @@ func giveKey(id string, to keyRef) string {
 	return filled(mends[service.TypeOf(id)].key, id, to)
 }
 
+// SetTo is the command by which a person sets a resource to a version of a key, or to the key that it then follows.
+func SetTo(id, vaultURL, name, version string) string {
+	text := giveKey(id, keyRef{vault: vaultURL, name: name})
+	if text == "" {
+		return "set it to " + vaultURL + "/keys/" + name + " in Azure's portal"
+	}
+	return strings.ReplaceAll(text, "VERSION", version)
+}
+
 func filled(text, id string, to keyRef) string {
-	return strings.NewReplacer("IDENTITY_ID", "IDENTITY_ID", "KEYNAME", to.name, "PARENT", nameAt(id, 3),
-		"NAME", service.NameOf(id), "GROUP", groupOf(id), "VAULT", to.vault, "KEY", to.vault+"/keys/"+to.name,
-		"ID", id).Replace(text)
+	return strings.NewReplacer("IDENTITY_ID", "IDENTITY_ID", "KEYNAME", to.name, "PARENT", word(nameAt(id, 3)),
+		"NAME", word(service.NameOf(id)), "GROUP", word(groupOf(id)), "VAULT", to.vault,
+		"KEY", to.vault+"/keys/"+to.name, "ID", word(id)).Replace(text)
+}
+
+var plainWord = regexp.MustCompile(`^[\w./-]+$`)
+
+// word is a name or an id as a shell takes it. Azure lets people name a resource so that a shell would run it: a SQL
+// database can be named $(reboot).
+func word(text string) string {
+	if plainWord.MatchString(text) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
+// inQuotes is word for what is always in quotes.
+func inQuotes(text string) string {
+	if plainWord.MatchString(text) {
+		return `"` + text + `"`
+	}
+	return word(text)
 }
 
 // nameAt is a part of an id, counted from its end.
@@ -134,7 +163,7 @@ func giveRights(v key.Vault, vaultID, name, identity string, p vaultProperties, 
 			strings.Join(have, " ")
 	}
 	return `az role assignment create --role "Key Vault ` + role + `" --assignee-object-id ` + identity +
-		` --assignee-principal-type ServicePrincipal --scope "` + vaultID + `/keys/` + name + `"`
+		` --assignee-principal-type ServicePrincipal --scope ` + inQuotes(vaultID+"/keys/"+name)
 }
 
 func addFold(all []string, text string) []string {

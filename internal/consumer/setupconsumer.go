@@ -124,7 +124,7 @@ func (i *Inspection) callers(
 		}
 		found := i.userIdentity(ctx, id)
 		switch {
-		case isGone(found.err):
+		case isGone(id, found.err):
 			return nil, identityGone(seen.ID, id)
 		case found.err != nil:
 			who = append(who, caller{object: object, hidden: true})
@@ -147,8 +147,9 @@ func (i *Inspection) callers(
 }
 
 func identityGone(consumer, id string) Finding {
-	return wrong(AskedIdentity, "az identity create --name "+service.NameOf(id)+" --resource-group "+groupOf(id)+
-		"; then take the old one away from the resource, give it the new one, and give that one its rights",
+	return wrong(AskedIdentity, "az identity create --name "+word(service.NameOf(id))+" --resource-group "+
+		word(groupOf(id))+"; then take the old one away from the resource, give it the new one, and give that one its "+
+		"rights",
 		"the identity %s does not exist: it was deleted, and %s can use no key", id, nameOf(consumer))
 }
 

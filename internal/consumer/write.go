@@ -82,6 +82,9 @@ func ended(body []byte) (bool, error) {
 	if err := json.Unmarshal(body, &o); err != nil {
 		return false, badAnswerf("%v", err)
 	}
+	if err := onlyOnce(body, everyDepth); err != nil {
+		return false, err
+	}
 	switch status := orEmpty(o.Status); status {
 	case "":
 		return false, missing("status")

@@ -44,6 +44,10 @@ type Backend interface {
 	Consumers(ctx context.Context, keyName string, discover bool) ([]status.KeyConsumers, error)
 	// Repoint asks for consumers of a key to be moved to the newest version.
 	Repoint(ctx context.Context, actor, keyName, reason string, consumers []string) error
+	// Replacements shows how far replacements are, or what would follow from one. It changes nothing.
+	Replacements(ctx context.Context, o ReplaceOptions) ([]status.Replacement, error)
+	// Replace takes the next step of a replacement, as Replacements showed it under the digest.
+	Replace(ctx context.Context, actor, reason string, o ReplaceOptions) error
 	// Approve has a proposed act happen, and Withdraw ends the proposal. ActorOf(ctx) is who asks for it.
 	Approve(ctx context.Context, proposal key.ID, reason string) error
 	Withdraw(ctx context.Context, proposal key.ID, reason string) error

@@ -148,6 +148,15 @@ func (f *fake) Repoint(_ context.Context, actor, k, reason string, consumers []s
 	return f.note("%s moves %v of %s: %s", actor, consumers, k, reason)
 }
 
+func (f *fake) Replacements(_ context.Context, o ReplaceOptions) ([]status.Replacement, error) {
+	return []status.Replacement{{Key: o.Key, With: o.With, Vault: o.Vault, Digest: "sha256:shown"}}, nil
+}
+
+func (f *fake) Replace(_ context.Context, actor, reason string, o ReplaceOptions) error {
+	return f.note("%s replaces %s with %s in %q, %q, as in %q: %s", actor, o.Key, o.With, o.Vault, o.Step, o.Digest,
+		reason)
+}
+
 func (f *fake) Approve(ctx context.Context, id key.ID, reason string) error {
 	return f.note("%s approves %s: %s", ActorOf(ctx), id, reason)
 }

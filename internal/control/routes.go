@@ -39,7 +39,7 @@ type route struct {
 
 func routes() []route {
 	return append(slices.Concat(
-		retireRoutes(), repointRoutes(), proposalRoutes(), settingsRoutes(), storeRoutes(),
+		retireRoutes(), repointRoutes(), replaceRoutes(), proposalRoutes(), settingsRoutes(), storeRoutes(),
 	), []route{
 		{name: "snapshot", pattern: "GET /v1/snapshot", what: "see the state", serve: (*call).snapshot},
 		{name: "events", pattern: "GET /v1/events", what: "follow the events", serve: (*call).events},

@@ -165,7 +165,6 @@ func (d *Daemon) Plan(ctx context.Context) ([]status.Planned, error) {
 		return nil, err
 	}
 	var out []status.Planned
-	at := time.Now()
 	for _, name := range d.loop.Names() {
 		p, ok := d.loop.Policy(name)
 		if !ok {
@@ -175,7 +174,10 @@ func (d *Daemon) Plan(ctx context.Context) ([]status.Planned, error) {
 		if err != nil {
 			return nil, err
 		}
-		in := plan.Input{Now: at, Policy: p, Record: &rec, Seen: d.observer.Last(name)}
+		in, err := d.rotator.Input(ctx, p, &rec)
+		if err != nil {
+			return nil, err
+		}
 		step, under := d.underWay(name)
 		if !under || rec.Hold != nil {
 			step = plan.Next(in)
@@ -198,7 +200,10 @@ func (d *Daemon) Explain(ctx context.Context, name string) (status.Explanation, 
 	if err != nil {
 		return status.Explanation{}, err
 	}
-	in := plan.Input{Now: time.Now(), Policy: p, Record: &rec, Seen: d.observer.Last(p.Key)}
+	in, err := d.rotator.Input(ctx, p, &rec)
+	if err != nil {
+		return status.Explanation{}, err
+	}
 	if step, under := d.underWay(p.Key); under && rec.Hold == nil {
 		return status.Explanation{Next: planned(in, step)}, nil
 	}

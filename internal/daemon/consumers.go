@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/consumer"
@@ -10,7 +11,7 @@ import (
 
 // makeConsumers makes the watcher of those who use the keys, and what reads the vaults' logs.
 func (d *Daemon) makeConsumers() {
-	policies := func() []key.Policy { return d.config().Policies }
+	policies := d.watched
 	d.budget = consumer.NewBudget(consumer.CallsPerSecond, consumer.CallsAtOnce)
 	d.consumersSeen = consumer.NewMetrics(d.led)
 	d.logs = consumer.NewEvidence(consumer.EvidenceConfig{
@@ -19,6 +20,18 @@ func (d *Daemon) makeConsumers() {
 	d.consumers = consumer.NewWatcher(consumer.Config{
 		Policies: policies, Logs: d.logs.Logs, Ledgers: d.store, Clock: time.Now, Logger: d.log,
 	})
+}
+
+// watched are the policies of the keys, each with the key that replaces it.
+func (d *Daemon) watched() []key.Policy {
+	policies := slices.Clone(d.config().Policies)
+	if d.rotator == nil { // keyd is being built: it has made no step yet
+		return policies
+	}
+	for i := range policies {
+		policies[i].Heir = d.rotator.Heir(policies[i].Key)
+	}
+	return policies
 }
 
 // logReader is the client of the present configuration.

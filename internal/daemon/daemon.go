@@ -26,6 +26,7 @@ import (
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/hsm"
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/leader"
 	"github.com/keyd-project/keyd/internal/login"
 	"github.com/keyd-project/keyd/internal/observe"
@@ -186,7 +187,7 @@ func buildOn(o Options, file *config.Config, open func(prometheus.Registerer) (S
 		Vaults:   d.rotateVault, Clock: time.Now, Random: rand.Reader, Look: cfg.Health.Look,
 		Emit: d.happened, Logger: d.log, Metrics: rotate.NewMetrics(d.led),
 		Mark: d.keeper.Mark, Attest: d.attest, Seal: d.seal, Approvals: d.approvals, Settings: d.store,
-		Repoint: d.moveConsumer,
+		Repoint: d.moveConsumer, Policy: func(name string) (key.Policy, bool) { return d.loop.Policy(name) },
 	})
 	if !d.alone {
 		d.rotator.Prove = d.elector.Prove

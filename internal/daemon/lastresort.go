@@ -11,7 +11,8 @@ import (
 // A host that acts on another configuration than the one in force leads only as the last resort. Then it goes on with
 // what the records have, and neither disables, adopts nor adds anything, until keyd reload there.
 
-// setPolicies has the loop act on the present configuration, or on as much of it as a last resort may.
+// setPolicies has the loop act on the present configuration, or on as much of it as a last resort may. The lock of
+// reloading is held.
 func (d *Daemon) setPolicies(ctx context.Context) {
 	cfg := d.config()
 	policies, err := d.policies(ctx, cfg)

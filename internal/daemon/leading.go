@@ -43,11 +43,8 @@ func hostName() string {
 
 // lead does what only the leader does, until its term ends.
 func (d *Daemon) lead(ctx context.Context) error {
-	d.restart()
 	d.recordTerm(ctx)
-	if !d.alone {
-		d.setPolicies(ctx)
-	}
+	d.restart(ctx)
 	defer d.keepEvidence(ctx)()
 	looked := make(chan struct{})
 	d.loop.WhenLooked(func() {
@@ -68,8 +65,8 @@ func (d *Daemon) lead(ctx context.Context) error {
 
 // leadOnce does what is due, and ends.
 func (d *Daemon) leadOnce(ctx context.Context) error {
-	d.restart()
 	d.recordTerm(ctx)
+	d.restart(ctx)
 	defer d.keepEvidence(ctx)()
 	d.loop.WhenLooked(func() { d.nowReady("keyd has looked at every vault") })
 	err := d.loop.RunOnce(ctx)
@@ -79,11 +76,16 @@ func (d *Daemon) leadOnce(ctx context.Context) error {
 
 // restart has a term begin as a process does: whoever led before may have changed everything. What an earlier term of
 // this process saw is shown until then.
-func (d *Daemon) restart() {
+func (d *Daemon) restart(ctx context.Context) {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
 	d.observer.Restart()
 	d.loop.Restart()
 	d.consumers.Restart()
 	d.logs.Restart()
+	if !d.alone {
+		d.setPolicies(ctx)
+	}
 }
 
 // recordTerm records who leads from now on. Where one host has the store to itself, its start says so already.

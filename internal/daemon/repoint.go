@@ -26,16 +26,19 @@ func (d *Daemon) moveConsumer(ctx context.Context, m rotate.Move) error {
 	resources := d.resources
 	d.mu.RUnlock()
 	return resources.Repoint(ctx, consumer.Move{ID: m.Consumer, Vault: m.Vault.URL, Key: m.Key, From: m.From,
-		Version: m.Version})
+		NewVault: m.NewVault.URL, NewKey: m.NewKey, Version: m.Version})
 }
 
 // shownMoves are the moves of a key's consumers that have not ended well.
 func shownMoves(in plan.Input) (list []status.Move) {
 	for _, m := range plan.Moves(in) {
 		shown := status.Move{Consumer: m.Consumer, Name: service.NameOf(m.Consumer), State: status.MoveState(m.State),
-			Since: m.Since, By: m.By, Vault: m.Vault, From: m.From, To: m.To, Why: m.Why}
+			Since: m.Since, By: m.By, Vault: m.Vault, From: m.From, To: m.To, NewKey: m.NewKey, Why: m.Why}
 		if shown.Bad() {
 			shown.Command = fmt.Sprintf("keyd repoint %s %s --reason …", in.Policy.Key, shown.Name)
+			if m.NewKey != "" {
+				shown.Command = fmt.Sprintf("keyd replace %s --with %s --reason …", in.Policy.Key, m.NewKey)
+			}
 		}
 		list = append(list, shown)
 	}

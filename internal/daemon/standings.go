@@ -104,6 +104,7 @@ func (d *Daemon) standing(ctx context.Context, at time.Time, name string, revisi
 	if !ok {
 		return nil
 	}
+	p.Heir = d.rotator.Heir(name)
 	now := &standing{policies: d.standings.policies, key: keyOf(p)}
 	var rec record.Record
 	if err == nil {
@@ -117,6 +118,7 @@ func (d *Daemon) standing(ctx context.Context, at time.Time, name string, revisi
 	k := &now.key
 	k.LastRotation, k.NextRotation = rec.LastRotation(), plan.NextRotation(at, p, &rec)
 	k.Hold, k.Requests, k.Abandoned = rec.Hold, rec.Requests, len(rec.Abandoned)
+	k.Replaced = shownReplaced(&rec)
 	now.proposals = rec.Proposals
 	k.RotationSince, k.MissingFrom = now.stage.Since, now.stage.MissingFrom
 	if seen != nil {

@@ -40,7 +40,9 @@ func (d *Daemon) follow(ctx context.Context) {
 	})
 	d.hosts.saw(d.hosts.tail.next-1, policy)
 	if policy != "" && d.leads() {
+		d.reloading.Lock()
 		d.setPolicies(ctx)
+		d.reloading.Unlock()
 	}
 	d.touch()
 }

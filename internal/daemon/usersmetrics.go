@@ -190,7 +190,7 @@ func differences(c *status.Consumers) map[string]int {
 		switch {
 		case !x.Configured && x.Understood && x.Left == "":
 			kinds["not-configured"]++
-		case x.OtherKey:
+		case x.OtherKey && !x.Replaced:
 			kinds["other-key"]++
 		}
 	}

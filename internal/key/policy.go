@@ -3,6 +3,7 @@ package key
 import (
 	"cmp"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -127,6 +128,8 @@ type Policy struct {
 	Workspaces map[string]string
 	// Discover: keyd also searches subscriptions for consumers that the configuration does not name.
 	Discover bool
+	// Heir is the key that replaces this one; nil: none does. It is no setting.
+	Heir *Heir
 	// Retained: the key is no longer in the configuration. keyd does not rotate it or disable its versions, but still
 	// proves and lists it.
 	Retained bool
@@ -140,4 +143,16 @@ func (p Policy) Vault(url string) (Vault, bool) {
 		}
 	}
 	return Vault{}, false
+}
+
+// Heir is the key to which the consumers of a replaced one go.
+type Heir struct {
+	Key    string
+	Vaults []Vault
+}
+
+// Has reports whether a name in a vault (URL) is that key.
+func (h *Heir) Has(name, url string) bool {
+	return h != nil && SameName(h.Key, name) &&
+		slices.ContainsFunc(h.Vaults, func(v Vault) bool { return v.URL == url })
 }

@@ -24,13 +24,14 @@ const (
 	ActResume     ActKind = "resume"     // after a refuted proof
 	ActEnable     ActKind = "enable"
 	ActRepoint    ActKind = "repoint" // to move a consumer to the newest version by hand
+	ActReplace    ActKind = "replace" // to set a key's consumers to another key, and to disable the key after that
 )
 
 // ActConfigure is to change guarded settings. It needs a second operator wherever any act does.
 const ActConfigure ActKind = "configure"
 
 // ActKinds lists the acts that the configuration may name.
-var ActKinds = []ActKind{ActAdopt, ActCompromise, ActKEK, ActRetire, ActResume, ActEnable, ActRepoint}
+var ActKinds = []ActKind{ActAdopt, ActCompromise, ActKEK, ActRetire, ActResume, ActEnable, ActRepoint, ActReplace}
 
 // Approvals is what the configuration says about acts that need a second operator.
 type Approvals struct {
@@ -41,6 +42,13 @@ type Approvals struct {
 	Config string
 	// People: the configuration says who is who, and only persons in it may approve.
 	People bool
+}
+
+// Needs reports whether an act needs a second operator. To replace a key moves consumers and disables versions, so it
+// needs one wherever either does.
+func (a Approvals) Needs(act ActKind) bool {
+	listed := func(k ActKind) bool { return slices.Contains(a.Acts, k) }
+	return listed(act) || act == ActReplace && (listed(ActRepoint) || listed(ActRetire))
 }
 
 // Person is an operator, as far as keyd knows them.

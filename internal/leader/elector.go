@@ -254,23 +254,24 @@ func (e *Elector) overFor() time.Duration {
 	return e.Boot() - e.overAt
 }
 
-// Prove asks the store whether the term of ctx is in force now. Errors: *OverError, which ends the term, or that of the
-// store.
+// Prove has the store renew the lease of the term of ctx: only what also takes changes proves that this host may act. A
+// store that lost changes, and with them perhaps the very intent of an effect, still tells who leads. Errors:
+// *OverError, which ends the term, or that of the store.
 func (e *Elector) Prove(ctx context.Context) error {
 	mine, ok := term.Of(ctx)
 	if !ok {
 		return &OverError{Err: stored.ErrEpoch}
 	}
-	l, err := e.Store.Lease(ctx)
-	if err != nil {
-		return fmt.Errorf("whether this host still leads is not known: %w", err)
+	_, err := e.Store.Renew(ctx, mine, e.TTL)
+	switch {
+	case errors.Is(err, stored.ErrEpoch):
+		over := &OverError{Epoch: mine, Err: stored.ErrEpoch}
+		e.end(mine, over)
+		return over
+	case err != nil:
+		return fmt.Errorf("it is not known whether this host may still act: %w", err)
 	}
-	if l.Epoch == mine && l.Left > 0 {
-		return nil
-	}
-	over := &OverError{Epoch: mine, Err: stored.ErrEpoch}
-	e.end(mine, over)
-	return over
+	return nil
 }
 
 // Refused ends the term of ctx if err says that the store refused its epoch. It returns err.

@@ -239,3 +239,24 @@ func TestALeaseThatNeverEndsIsAskedForOnce(t *testing.T) {
 		}
 	})
 }
+
+// halted is a store that tells who leads and takes no changes, as one that lost changes does.
+type halted struct{ *leases }
+
+var errHalted = errors.New("the store lost changes")
+
+func (halted) Renew(context.Context, term.Epoch, time.Duration) (stored.Lease, error) {
+	return stored.Lease{}, errHalted
+}
+
+func TestAStoreThatTakesNoChangesProvesNothing(t *testing.T) {
+	store := halted{&leases{}}
+	l, err := store.Take(t.Context(), "a", [16]byte{1}, ttl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := leader.New(leader.Config{Store: store, Host: "a", TTL: ttl})
+	if err := e.Prove(term.With(t.Context(), l.Epoch)); !errors.Is(err, errHalted) {
+		t.Errorf("Prove = %v, want why the store takes no changes", err)
+	}
+}

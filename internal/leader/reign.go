@@ -34,13 +34,13 @@ func (e *OverError) Class() key.Class { return key.Retry }
 // endless reports whether a lease never ends: the store has no other user.
 func endless(l stored.Lease) bool { return l.Left == math.MaxInt64 }
 
-// holds is how long a term lasts from the moment at which its lease was asked for: a little less than the lease,
+// Holds is how long a term lasts from the moment at which its lease was asked for: a little less than the lease,
 // because no two clocks run equally.
-func (e *Elector) holds(l stored.Lease) time.Duration { return min(l.Left, e.TTL) * 19 / 20 }
+func Holds(l stored.Lease, ttl time.Duration) time.Duration { return min(l.Left, ttl) * 19 / 20 }
 
 // begin makes the term that was asked for at that time.
 func (e *Elector) begin(at time.Duration, l stored.Lease) *reign {
-	return &reign{epoch: l.Epoch, endless: endless(l), until: at + e.holds(l), renew: at + e.third(),
+	return &reign{epoch: l.Epoch, endless: endless(l), until: at + Holds(l, e.TTL), renew: at + e.third(),
 		lost: make(chan struct{})}
 }
 
@@ -193,7 +193,7 @@ func (e *Elector) renewed(r *reign, a answer) bool {
 		e.fail(a.err)
 		return true
 	}
-	r.until, r.renew = a.asked+e.holds(a.lease), a.asked+e.third()
+	r.until, r.renew = a.asked+Holds(a.lease, e.TTL), a.asked+e.third()
 	e.note(a.asked, a.lease, nil)
 	e.succeed()
 	e.mu.Lock()

@@ -206,6 +206,17 @@ func (o *Observer) Look(ctx context.Context, p key.Policy, rec record.Record) *r
 	return seen
 }
 
+// Inspect is Look, with a proof of the newest version in some vaults.
+func (o *Observer) Inspect(ctx context.Context, p key.Policy, rec record.Record, urls []string) *record.Observation {
+	seen := o.Look(ctx, p, rec)
+	for _, url := range urls {
+		if _, ok := p.Vault(url); ok {
+			seen.Vaults[url] = o.withProof(ctx, url, p, &rec, seen.Vaults[url])
+		}
+	}
+	return seen
+}
+
 // Last returns the newest observation of a key, nil before the first. The caller must not change it.
 func (o *Observer) Last(name string) *record.Observation {
 	seen, _ := o.cache.get(name)

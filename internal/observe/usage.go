@@ -33,6 +33,9 @@ func (o *Observer) usage(ctx context.Context, p key.Policy) record.Usage {
 	return seen
 }
 
+// Users is the last look at those who use a key, whoever made it.
+func (o *Observer) Users(p key.Policy) record.Usage { return o.lastUsage(p) }
+
 // lastUsage is the last look at those who use a key, whoever made it.
 func (o *Observer) lastUsage(p key.Policy) record.Usage {
 	if o.Consumers == nil {

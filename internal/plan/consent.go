@@ -77,7 +77,10 @@ func RetireDigest(name string, rule key.RetireRule, list []Retiring) string {
 // consentEnded ends the consent to a retire rule that is no longer the configured one. A rule that comes back needs
 // consent again.
 func consentEnded(in Input) (Step, bool) {
-	if in.Record.Consent == nil || in.Record.ConsentsTo(in.Policy.Retire) {
+	rule, replaced := in.Policy.Retire, in.Record.Replacement
+	other := in.Record.Consent != nil && !in.Record.ConsentsTo(rule) ||
+		replaced.Disabling() && replaced.Done.IsZero() && replaced.Consent.Rule != ReplaceRule(in.Policy)
+	if !other {
 		return Step{}, false
 	}
 	return Step{Kind: EndConsent, Why: "the retire rule is another one than the operator consented to"}, true

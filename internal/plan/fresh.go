@@ -19,12 +19,14 @@ type Parts struct {
 	Clocks   []string // the clock of these vaults
 	Proofs   []string // a proof of the newest version in these vaults
 	Usage    bool     // those who use the key
+	NewKey   []string // the key that replaces this one in these vaults, with a proof of its newest version there
 }
 
 // None reports whether there is nothing to look at.
 func (p Parts) None() bool {
 	return !p.HSM && !p.Usage &&
-		len(p.IDs)+len(p.Listings)+len(p.Vaults)+len(p.Newest)+len(p.KEKs)+len(p.Clocks)+len(p.Proofs) == 0
+		len(p.IDs)+len(p.Listings)+len(p.Vaults)+len(p.Newest)+len(p.KEKs)+len(p.Clocks)+len(p.Proofs)+
+			len(p.NewKey) == 0
 }
 
 // Stale lists the parts of the observation that keyd must look at again before it takes a step. keyd does not look at
@@ -42,6 +44,7 @@ func (p Parts) None() bool {
 //     proof of the newest version in that vault that began in this very step;
 //   - a wait for those who use the key: those, but not more often than every hour;
 //   - the repointing of a consumer: those who use the key, and the newest version with a proof, all in this very step.
+//     Where it goes to the key that replaces this one, the newest version is that of the other key.
 func (in Input) Stale(s Step) (p Parts) {
 	switch s.Kind {
 	case Generate:
@@ -117,6 +120,12 @@ func (in Input) staleForDisable(s Step, p *Parts) {
 	}
 	in.eachVault(p.vault)
 	p.HSM = !in.recent(in.Seen.HSM.Begun)
+	if in.Record.Replacement.Disabling() {
+		for _, url := range in.newVaults() {
+			in.staleForNewKey(url, p)
+		}
+		return
+	}
 	if seen, ok := in.asked(s.Vault); ok && (!in.provenNow(seen) || seen.Proof.At.Before(in.Since)) {
 		p.Proofs = append(p.Proofs, s.Vault)
 	}

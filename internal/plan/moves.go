@@ -32,6 +32,7 @@ type Move struct {
 	By       string    // who asked for it; "": the configuration says so
 	Vault    string    // URL; "": not known
 	From, To string    // versions; "": not known
+	NewKey   string    // where it goes if another key replaces this one
 	Why      string    // it waits, failed or lapsed
 }
 
@@ -42,11 +43,14 @@ func Moves(in Input) (list []Move) {
 	}
 	if open := in.Record.Repointing; open != nil {
 		m := Move{Consumer: open.Consumer, State: MoveRunning, Since: open.At, By: in.askedBy(open.Consumer),
-			Vault: open.Vault, From: open.From, To: open.Version, Why: open.Failed}
+			Vault: open.Vault, From: open.From, To: open.Version, NewKey: open.NewKey, Why: open.Failed}
 		if !open.Open() {
 			m.State = MoveFailed
 		}
 		list = append(list, m)
+	}
+	if in.Record.Replacement != nil { // nobody goes to another version of this key
+		return list
 	}
 	for _, w := range in.wanted() {
 		if m, waits := in.waitingMove(w); waits && !has(list, w.id) {

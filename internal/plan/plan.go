@@ -17,6 +17,8 @@ type Input struct {
 	Policy key.Policy
 	Record *record.Record
 	Seen   *record.Observation // nil: keyd has not looked at the key yet
+	// NewKey is the key that replaces this one; nil: none does, or the configuration lacks it.
+	NewKey *NewKey
 	// SpareRefused is when the HSM side last would not make the pair of a spare; zero: not since keyd started.
 	SpareRefused time.Time
 }
@@ -44,6 +46,9 @@ func Rules() []Rule {
 		{"late-disabling", "A disabling that keyd had given up, and that happened all the same, is undone, and an " +
 			"operator must consent to the retire rule again.", lateDisabling},
 		{"contradiction", "keyd holds the key when what it sees contradicts the record.", contradiction},
+		{"replaced", "Once an operator has consented to disable a replaced key, keyd disables one version after the " +
+			"other, the newest last, each only while all consumers are seen on the new key and the evidence for the " +
+			"version is quiet. Nothing else happens to the key any more.", replaced},
 		{"refutation", "After a refuted proof keyd makes the last good generation the newest again, in that " +
 			"vault only. Then it holds the key.", refutation},
 		{"leftover", "keyd destroys what an earlier try left in the HSM before it makes the next pair.", leftover},
@@ -61,6 +66,9 @@ func Rules() []Rule {
 			"configuration or an operator says so: one after the other, once a rotation has finished and the newest " +
 			"version there was just proven. One that fails stops the others until an operator asks again.",
 			repointing},
+		{"replacing", "keyd sets the consumers of a key that an operator replaces to the new key: one after the " +
+			"other, also those that follow by themselves, and only while the newest version of the new key was just " +
+			"proven there.", replacing},
 		{"retirement", "keyd disables the next version that the retire rule allows to disable: after an operator's " +
 			"consent, a pause after the one before, and only once the newest version there was just proven. This " +
 			"comes after all else that changes something, because a vault may refuse it for ever.", retirement},

@@ -32,7 +32,7 @@ func repointing(in Input) (Step, bool) {
 	if open.Open() {
 		return in.openRepointing(*open)
 	}
-	if open != nil { // one that failed
+	if open != nil || in.Record.Replacement != nil { // one failed, or they go to another key
 		return Step{}, false
 	}
 	for _, w := range in.wanted() {
@@ -160,7 +160,8 @@ func (in Input) moveFrom(seen record.ConsumerSeen) (s Step, why string) {
 // openRepointing settles a repointing by what the consumer shows. What nobody can see holds up nothing but the next
 // repointing.
 func (in Input) openRepointing(open record.Repointing) (Step, bool) {
-	s := Step{Vault: open.Vault, Version: open.Version, Consumer: open.Consumer}
+	s := Step{Vault: open.Vault, Version: open.Version, Consumer: open.Consumer, NewKey: open.NewKey,
+		NewVault: open.NewVault}
 	moved, set, shown := in.whereIs(open)
 	switch {
 	case moved:
@@ -182,6 +183,9 @@ func (in Input) whereIs(open record.Repointing) (moved bool, set string, shown b
 	if !usage.At.After(open.At) || usage.Err != nil {
 		return false, "", false
 	}
+	if open.NewKey != "" {
+		return in.whereFrom(open)
+	}
 	set, behind := "no version of the key", false
 	for _, c := range usage.Of(open.Consumer) {
 		if c.Err != nil {
@@ -200,6 +204,27 @@ func (in Input) whereIs(open record.Repointing) (moved bool, set string, shown b
 	return moved && !behind, set, shown
 }
 
+// whereFrom is whereIs for a consumer that goes to the key that replaces this one.
+func (in Input) whereFrom(open record.Repointing) (moved bool, set string, shown bool) {
+	set, behind := "another key", false
+	for _, c := range in.Seen.Usage.Of(open.Consumer) {
+		if c.Err != nil {
+			return false, "", false
+		}
+		shown = true
+		switch {
+		case c.Vault == open.Vault && key.SameName(c.Key, in.Policy.Key) && sameID(c.Asked, open.From):
+			set, behind = "key "+c.Key, true
+		case c.Vault == open.NewVault && key.SameName(c.Key, open.NewKey):
+			uses := sameID(c.Uses, open.Version) || open.From == "" && c.Follows && c.Uses == ""
+			if moved = moved || uses; !uses {
+				set = "key " + c.Key + ", and not that it uses its version"
+			}
+		}
+	}
+	return moved && !behind, set, shown
+}
+
 // awaitUsers waits for another look at those who use the key, which keyd does not make more often than every minute.
 func (in Input) awaitUsers(why string) Step {
 	return Step{Kind: Wait, Why: why, Until: in.Now.Add(repointPoll),
@@ -211,6 +236,10 @@ func (in Input) staleForRepoint(s Step, p *Parts) {
 	if !in.usersSeenNow() {
 		p.Usage = true
 		return // the consumer may have moved since
+	}
+	if s.NewKey != "" {
+		in.staleForNewKey(s.NewVault, p)
+		return
 	}
 	p.vault(in, s.Vault)
 	if seen, ok := in.asked(s.Vault); ok && (!in.provenNow(seen) || seen.Proof.At.Before(in.Since)) {

@@ -112,6 +112,11 @@ func (in Input) forbidsAny() (why string, until time.Time) {
 	if !in.Record.ConsentsTo(in.Policy.Retire) {
 		return "an operator must consent to the retire rule: keyd retire " + name, until
 	}
+	if left := in.Record.Unlisted(in.Policy); len(left) > 0 {
+		return fmt.Sprintf("the replacement of key %s sets consumer %s to this key, and the configuration does not "+
+			"name it here: write its id under consumers of %s, then: keyd reload", left[0].From, left[0].Consumer,
+			name), until
+	}
 	if last := in.Record.LastDisabling; !last.Here.IsZero() && !in.Record.OpenDisabling().Found() {
 		if at := last.Here.Add(in.Policy.Retire.Between()); in.Now.Before(at) {
 			return "keyd disabled another version at " + date(last.Here), at

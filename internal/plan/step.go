@@ -40,6 +40,7 @@ const (
 	Repoint        Kind = "repoint"         // a consumer, to the newest version
 	RepointDone    Kind = "repoint-done"    // a repointing whose answer was lost happened
 	RepointFailed  Kind = "repoint-failed"  // a repointing did not happen in time
+	ReplaceDone    Kind = "replace-done"    // every version of a replaced key is disabled
 	RepointMet     Kind = "repoint-met"     // a request has nothing to move
 	RepointLapsed  Kind = "repoint-lapsed"  // a request is too old
 	EndConsent     Kind = "end-consent"     // to a retire rule that is no longer the configured one
@@ -62,7 +63,7 @@ func Kinds() []Kind {
 	return []Kind{
 		Hold, Reserve, Promote, ReserveSpare, DiscardSpare, Generate, Abandon, Pin, Import, Land, Alias, Void, Prove,
 		Finish, Disable, DisableDone, DisableAborted, DisableLate, Enable, EnableDone, EnableAborted, Repoint,
-		RepointDone, RepointFailed, RepointMet, RepointLapsed, EndConsent, Sweep,
+		RepointDone, RepointFailed, RepointMet, RepointLapsed, ReplaceDone, EndConsent, Sweep,
 		CreateKEK, KEKMade, KEKVoid, UseKEK, DisableKEK, KEKDisabled, KEKDisableAborted,
 	}
 }
@@ -83,7 +84,9 @@ type Step struct {
 	// AsksUsers, of Idle and Wait: only another look at those who use the key can show that the wait is over.
 	AsksUsers bool
 	Consumer  string // resource id, of Repoint
-	From      string // the version that it is set to, of Repoint
+	From      string // the version that it is set to, of Repoint; "": it follows
+	// NewKey and NewVault (URL), of Repoint: the key that replaces this one; "": the key stays the same.
+	NewKey, NewVault string
 }
 
 // Acts reports whether the step changes anything.
@@ -100,6 +103,9 @@ func (s Step) Describe(p key.Policy) string {
 	}
 	if v, ok := p.Vault(s.Vault); ok {
 		text += " in vault " + v.Name
+	}
+	if s.NewKey != "" {
+		text += " to key " + s.NewKey
 	}
 	return text
 }

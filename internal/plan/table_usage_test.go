@@ -57,7 +57,7 @@ func unused() []example {
 				on(serverID, 0),
 			).rule(backupsFor(10 * day)).
 				logged(use{version(2), "oid of " + serverID, time.Hour}).
-				log(func(l *record.LogSeen) { l.First = firstUse(version(2), "oid of "+serverID, 20*day) }),
+				log(firstUse(version(2), "oid of "+serverID, 20*day)),
 			disable()},
 		{"A service that does not show its version has used a later one, and the log is quiet.",
 			monthIn(weu, on(hubsID, 0)).logged(use{version(2), "oid of " + hubsID, time.Hour}), disable()},
@@ -151,7 +151,7 @@ func usersInTheWay() []example {
 		{"And its backups count from then.",
 			one(serverID, 0, func(c *record.ConsumerSeen) { c.Anew = threeDaysAgo }).rule(backupsFor(10 * day)).
 				logged(use{version(2), "oid of " + serverID, 2 * day}).
-				log(func(l *record.LogSeen) { l.First = firstUse(version(2), "oid of "+serverID, 20*day) }),
+				log(firstUse(version(2), "oid of "+serverID, 20*day)),
 			waits("its backups may need it").again(8 * day)},
 		{"It left the version when keyd saw it in the other vault, wherever it was before.",
 			one(sqlID, 0, func(c *record.ConsumerSeen) {
@@ -163,8 +163,9 @@ func usersInTheWay() []example {
 			one(serverID, 0, func(c *record.ConsumerSeen) { c.Vault, c.Since = neu.URL, time.Time{} }).
 				with(func(p *key.Policy) { p.Vaults = append(p.Vaults, neu) }).away(neu).rule(backupsFor(10 * day)).
 				looked(func(u *record.Usage) {
-					uses := firstUse(version(88), "oid of "+serverID, 4*day)
-					u.Logs = map[string]record.LogSeen{neu.URL: {Uses: uses, First: uses}}
+					at := threeDaysAgo.Add(-day)
+					u.Logs = map[string]record.LogSeen{neu.URL: {Worked: map[string]map[string]record.Span{
+						version(88): {"oid of " + serverID: {First: at, Last: at}}}}}
 				}),
 			waits("its backups may need it").again(6 * day)},
 		{"Also one that a search found there once, and that has another key now.",
@@ -181,7 +182,7 @@ func usersInTheWay() []example {
 				on(serverID, 0),
 			).rule(backupsFor(10 * day)).
 				logged(use{version(2), "oid of " + serverID, time.Hour}).
-				log(func(l *record.LogSeen) { l.First = firstUse(version(2), "oid of "+serverID, 7*day) }),
+				log(firstUse(version(2), "oid of "+serverID, 7*day)),
 			waits("its backups may need it").again(3 * day)},
 		{"Where only the log shows who uses the key, some of them may keep backups.",
 			monthIn(weu).logged(), soon("retire.backups is not set")},
@@ -189,7 +190,7 @@ func usersInTheWay() []example {
 			monthIn(weu, on(serverID, 0)).
 				rule(func(r *key.RetireRule) { r.UnusedFor, r.Backups = 5*day, 10*day }).
 				logged(use{version(2), "oid of " + serverID, time.Hour}, use{version(1), "vm", 7 * day}).
-				log(func(l *record.LogSeen) { l.First = firstUse(version(2), "oid of "+serverID, 20*day) }),
+				log(firstUse(version(2), "oid of "+serverID, 20*day)),
 			waits("its backups may need it").again(3 * day)},
 		{"Then the log must be quiet for as long as backups are kept.",
 			monthIn(weu).rule(func(r *key.RetireRule) { r.UnusedFor, r.Backups = 5*day, 40*day }).
@@ -215,6 +216,13 @@ func usersInTheWay() []example {
 		{"By an identity of its own: that of several proves nothing for one.",
 			monthIn(weu, but(on(hubsID, 0), shared), but(on(otherHubs, 0), shared)).
 				logged(use{version(2), "shared", time.Hour}),
+			soon("no use of a later one by an identity of its own")},
+		{"Also the backups that one keeps in another region with the same identity.",
+			monthIn(weu, on(serverID, 0), but(on(serverID, 0), func(c *record.ConsumerSeen) { c.Service = "backups" })).
+				rule(backupsFor(day)).logged(use{version(2), "oid of " + serverID, 20 * day}),
+			soon("no use of a later one by an identity of its own")},
+		{"With success, and not as keyd's own identity.",
+			monthIn(weu, on(hubsID, 0)).logged(use{version(2), "oid of " + hubsID, time.Hour}).log(proveNothing),
 			soon("no use of a later one by an identity of its own")},
 		{"The log must show no use of the version by others than keyd.",
 			monthIn(weu, on(storageID, 2)).logged(use{version(1), "vm", 10 * day}),

@@ -132,6 +132,8 @@ func (u users) consumerForbids(c record.ConsumerSeen) (why string, until time.Ti
 		return "is of a type that keyd does not understand (" + service.TypeOf(c.ID) + ")", until
 	case slices.ContainsFunc(c.Needs, func(id string) bool { return sameID(id, u.of.Version) }):
 		return "still needs the version", until
+	case u.onNewKey(c):
+		return u.replacedForbids(c, s)
 	case !u.ofKey(c) && c.Configured:
 		return fmt.Sprintf(
 			"is set to key %s in %s, and the configuration names it under key %s: set it to this key, or "+
@@ -187,7 +189,11 @@ func (u users) isLater(id string) bool {
 
 // leaves says how long a consumer that left the version may still need it.
 func (u users) leaves(c record.ConsumerSeen, s service.Service) (why string, until time.Time) {
-	rule, left, safe := u.Policy.Retire, u.left(c), s.Safe
+	return u.leavesAt(c, s, u.left(c))
+}
+
+func (u users) leavesAt(c record.ConsumerSeen, s service.Service, left time.Time) (why string, until time.Time) {
+	rule, safe := u.Policy.Retire, s.Safe
 	if !u.here(c) && (!s.Stated || s.NeedsLog) {
 		safe = max(safe, cmp.Or(rule.UnusedFor, unusedFor)) // nobody states a time, and its log may be another one
 	}

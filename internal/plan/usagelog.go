@@ -133,20 +133,27 @@ func (u users) needsLog(c record.ConsumerSeen, s service.Service) string {
 		"own"
 }
 
-// shared reports whether another consumer calls the vault with the same identity.
+// shared reports whether another consumer calls the vault with the same identity, or the same one for another purpose,
+// such as its geo-redundant backups.
 func (u users) shared(c record.ConsumerSeen, caller string) bool {
 	return slices.ContainsFunc(u.Seen.Usage.Consumers, func(other record.ConsumerSeen) bool {
-		return !sameID(other.ID, c.ID) && slices.ContainsFunc(other.Callers, func(id string) bool {
+		differs := !sameID(other.ID, c.ID) || other.Vault == c.Vault && other.Service != c.Service
+		return differs && slices.ContainsFunc(other.Callers, func(id string) bool {
 			return sameID(id, caller)
 		})
 	})
 }
 
+// alone lists the identities of a consumer that no other one has.
+func (u users) alone(c record.ConsumerSeen) []string {
+	return slices.DeleteFunc(slices.Clone(c.Callers), func(caller string) bool { return u.shared(c, caller) })
+}
+
 // usesLater is when a consumer first used a version of a later generation by an identity of its own, after the version
 // was superseded and after the consumer was made again; zero: the log shows no such use.
 func (u users) usesLater(c record.ConsumerSeen) time.Time {
-	return u.firstUse(c, u.log, func(version string, last time.Time) bool {
-		return version != "" && u.isLater(version) && last.After(u.of.Since)
+	return u.firstUse(c, u.log, func(version string, worked record.Span) bool {
+		return version != "" && u.isLater(version) && worked.Last.After(u.of.Since)
 	})
 }
 
@@ -157,25 +164,27 @@ func (u users) callsOther(c record.ConsumerSeen) time.Time {
 	if log.Err != nil {
 		return time.Time{}
 	}
-	return u.firstUse(c, log, func(string, time.Time) bool { return true })
+	return u.firstUse(c, log, func(string, record.Span) bool { return true })
 }
 
-// firstUse is the first of those uses in a log that a consumer made by an identity of its own and that count.
-func (u users) firstUse(c record.ConsumerSeen, log record.LogSeen, counts func(string, time.Time) bool) time.Time {
+// firstUse is the first of those uses in a log that a consumer made by an identity of its own and that count. A use
+// that the vault refused proves nothing: whoever is refused the new version goes on with the old one.
+func (u users) firstUse(c record.ConsumerSeen, log record.LogSeen, counts func(string, record.Span) bool) time.Time {
 	var first time.Time
+	alone := u.alone(c)
 	own := func(caller string) bool {
-		is := func(id string) bool { return sameID(id, caller) }
-		return slices.ContainsFunc(c.Callers, is) && !u.shared(c, caller)
+		return slices.ContainsFunc(alone, func(id string) bool { return sameID(id, caller) })
 	}
-	for version, callers := range log.Uses {
-		for caller, last := range callers {
-			if !counts(version, last) || !last.After(c.Anew) || !own(caller) {
+	for version, callers := range log.Worked {
+		for caller, worked := range callers {
+			if !counts(version, worked) || !worked.Last.After(c.Anew) || !own(caller) {
 				continue
 			}
-			if at := log.First[version][caller]; !at.IsZero() && at.After(c.Anew) {
-				last = at
+			at := worked.Last
+			if worked.First.After(c.Anew) {
+				at = worked.First
 			}
-			first = sooner(first, last)
+			first = sooner(first, at)
 		}
 	}
 	return first

@@ -71,12 +71,13 @@ func (w *world) looked(change func(*record.Usage)) *world { change(&w.usage); re
 // logged: the vault has a workspace, whose log keyd has seen whole for 60 days, and uses are in it.
 func (w *world) logged(uses ...use) *world {
 	log := record.LogSeen{From: w.clock.Add(-60 * day), Until: w.clock.Add(-time.Hour),
-		Uses: map[string]map[string]time.Time{}}
+		Uses: map[string]map[string]time.Time{}, Worked: map[string]map[string]record.Span{}}
 	for _, u := range uses {
 		if log.Uses[u.version] == nil {
-			log.Uses[u.version] = map[string]time.Time{}
+			log.Uses[u.version], log.Worked[u.version] = map[string]time.Time{}, map[string]record.Span{}
 		}
-		log.Uses[u.version][u.by] = w.clock.Add(-u.ago)
+		at := w.clock.Add(-u.ago)
+		log.Uses[u.version][u.by], log.Worked[u.version][u.by] = at, record.Span{First: at, Last: at}
 	}
 	w.usage.At = w.clock
 	w.usage.Logs = map[string]record.LogSeen{weu.URL: log}
@@ -90,10 +91,17 @@ type use struct {
 	ago     time.Duration
 }
 
-// firstUse is when a caller first used a version, that long before now.
-func firstUse(version, by string, ago time.Duration) map[string]map[string]time.Time {
-	return map[string]map[string]time.Time{version: {by: threeDaysAgo.Add(3*day - ago)}}
+// firstUse is that a caller first used a version that long before now.
+func firstUse(version, by string, ago time.Duration) func(*record.LogSeen) {
+	return func(l *record.LogSeen) {
+		worked := l.Worked[version][by]
+		worked.First = threeDaysAgo.Add(3*day - ago)
+		l.Worked[version][by] = worked
+	}
 }
+
+// proveNothing: the uses in the log were refused, or keyd's own identity made them.
+func proveNothing(l *record.LogSeen) { l.Worked = nil }
 
 // log changes what keyd saw of the log.
 func (w *world) log(change func(*record.LogSeen)) *world {

@@ -50,6 +50,7 @@ type world struct {
 	hsm      record.HSMSeen
 	vaults   map[string]*record.VaultSeen
 	usage    record.Usage
+	heir     *world // the key that replaces this one
 	unseen   bool
 	lookAge  time.Duration
 	ids      int
@@ -90,7 +91,13 @@ func (w *world) input() plan.Input {
 	if w.unseen {
 		seen = nil
 	}
-	return plan.Input{Now: w.clock.Add(w.lookAge), Policy: w.policy, Record: &w.record, Seen: seen}
+	in := plan.Input{Now: w.clock.Add(w.lookAge), Policy: w.policy, Record: &w.record, Seen: seen}
+	if w.heir != nil {
+		w.heir.clock = w.clock
+		heir := w.heir.input()
+		in.NewKey = &plan.NewKey{Policy: heir.Policy, Record: heir.Record, Seen: heir.Seen}
+	}
+	return in
 }
 
 // must requires a transition that the case needs.

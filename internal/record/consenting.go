@@ -8,7 +8,8 @@ import (
 )
 
 // Consent is an operator's consent to a key's retire rule. It covers the versions that it lists, and those that are
-// superseded later.
+// superseded later. The consent to disable a replaced key is of the same form: the rule says for how long evidence must
+// show that nobody uses the versions.
 type Consent struct {
 	Rule key.RetireRule `json:"rule"`
 	// Digest is of the rule and of the versions with their dates, as the operator saw them.
@@ -29,9 +30,23 @@ func (c *Consent) Covers(v Retirable) bool {
 	return slices.Contains(c.Versions, v.Version) || v.Since.After(c.At)
 }
 
-// EndConsent ends the consent to the retire rule, and reports whether there was one.
+// HasConsent reports whether an operator consented to disable anything of the key, by the retire rule or because it is
+// replaced.
+func (r *Record) HasConsent() bool { return r.Consent != nil || r.Replacement.Disabling() }
+
+// EndConsent ends every consent to disable versions of the key, and reports whether there was one.
 func (r *Record) EndConsent() (had bool) {
-	had = r.Consent != nil
+	had = r.HasConsent()
 	r.Consent = nil
+	r.endDisabling()
 	return had
+}
+
+func (c *Consent) clone() *Consent {
+	if c == nil {
+		return nil
+	}
+	copied := *c
+	copied.Versions = slices.Clone(c.Versions)
+	return &copied
 }

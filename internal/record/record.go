@@ -41,6 +41,10 @@ type Record struct {
 	RepointLapses   []RepointLapse   `json:"repoint_lapses,omitempty"`   // at most one for each consumer
 	// LastRepoint is when keyd last began to move a consumer: what was seen before shows nothing of it.
 	LastRepoint time.Time `json:"last_repoint,omitzero"`
+	// Replacement is the replacing of the key by another one; nil: it is not replaced.
+	Replacement *Replacement `json:"replacement,omitempty"`
+	// Inherits lists the consumers that replacements of other keys set to this one.
+	Inherits []Inherited `json:"inherits,omitempty"`
 	// Proposals lists the acts that wait for a second operator.
 	Proposals Proposals `json:"proposals,omitempty"`
 	// Known lists, by vault URL, the foreign versions whose presence an operator has accepted.
@@ -179,17 +183,15 @@ func (r Record) Clone() Record {
 		h := *r.Hold
 		c.Hold = &h
 	}
-	if r.Consent != nil {
-		consent := *r.Consent
-		consent.Versions = slices.Clone(consent.Versions)
-		c.Consent = &consent
-	}
+	c.Consent = r.Consent.clone()
 	c.Enabling = slices.Clone(r.Enabling)
 	if r.Repointing != nil {
 		x := *r.Repointing
 		c.Repointing = &x
 	}
 	c.RepointRequests = slices.Clone(r.RepointRequests)
+	c.Replacement = r.Replacement.clone()
+	c.Inherits = slices.Clone(r.Inherits)
 	c.RepointLapses = slices.Clone(r.RepointLapses)
 	c.Proposals = slices.Clone(r.Proposals)
 	if r.Known != nil {

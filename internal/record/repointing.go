@@ -7,13 +7,16 @@ import (
 	"time"
 )
 
-// Repointing is the moving of one consumer of the key to another version. It is in the record before the first call.
-// One that failed stays there, and no other begins, until an operator asks again.
+// Repointing is the moving of one consumer of the key to another version, or to the key that replaces this one. It is
+// in the record before the first call. One that failed stays there, and no other begins, until an operator asks again.
 type Repointing struct {
-	Consumer string    `json:"consumer"` // its resource id
-	Vault    string    `json:"vault"`    // URL
-	From     string    `json:"from"`     // the version that the consumer was set to
-	Version  string    `json:"version"`  // the one that it moves to
+	Consumer string `json:"consumer"` // its resource id
+	Vault    string `json:"vault"`    // URL
+	From     string `json:"from"`     // the version that the consumer was set to; "": it follows the key
+	Version  string `json:"version"`  // the one that it moves to
+	// NewKey and NewVault (URL) are where a consumer of a replaced key goes; "" within the key.
+	NewKey   string    `json:"new_key,omitempty"`
+	NewVault string    `json:"new_vault,omitempty"`
 	At       time.Time `json:"at"`
 	Failed   string    `json:"failed,omitempty"` // why it did not happen; "" while it is open
 }
@@ -78,16 +81,24 @@ func (r *Record) BeginRepoint(x Repointing) error {
 	if r.Repointing != nil {
 		return fmt.Errorf("consumer %s of %s is not moved to the end", r.Repointing.Consumer, r.Key)
 	}
+	if x.NewKey != "" && (r.Replacement == nil || r.Replacement.With != x.NewKey || r.Replacement.Disabling()) {
+		return fmt.Errorf("key %s is not being replaced by %s", r.Key, x.NewKey)
+	}
 	r.Repointing, r.LastRepoint = &x, x.At
 	return nil
 }
 
 // Repointed records that the consumer shows the version that it was to move to, which answers a request.
-func (r *Record) Repointed() error {
-	if !r.Repointing.Open() {
+func (r *Record) Repointed(now time.Time) error {
+	x := r.Repointing
+	if !x.Open() {
 		return fmt.Errorf("keyd moves no consumer of %s", r.Key)
 	}
-	r.dropRepointRequest(r.Repointing.Consumer)
+	if r.Replacement != nil && x.NewKey != "" {
+		r.Replacement.Moved = append(r.Replacement.Moved, Moved{Consumer: x.Consumer, From: x.Vault, To: x.NewVault,
+			Version: x.Version, At: x.At, Seen: now})
+	}
+	r.dropRepointRequest(x.Consumer)
 	r.Repointing = nil
 	return nil
 }

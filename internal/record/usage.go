@@ -75,6 +75,10 @@ type LogSeen struct {
 	// Uses has, by version, the last use by others than keyd of each caller (object id; "" where the log names none).
 	// Under the version "" are calls that named no version.
 	Uses map[string]map[string]time.Time
-	// First has the first use likewise. Where it lacks one, the last use stands for it.
-	First map[string]map[string]time.Time
+	// Worked has likewise the uses that prove that a consumer uses a version: those that the vault carried out, and not
+	// by an identity under which keyd itself calls the vault.
+	Worked map[string]map[string]Span
 }
+
+// Span is the first and the last time of something.
+type Span struct{ First, Last time.Time }

@@ -75,7 +75,7 @@ func (g *gate) pass(
 		entries, err = g.approve(list, state, act, rules)
 		return entries, err == nil, err
 	}
-	if !slices.Contains(rules.Acts, act.Kind) {
+	if !rules.Needs(act.Kind) {
 		return nil, true, nil
 	}
 	entries, err = g.propose(list, state, act, rules)

@@ -33,6 +33,12 @@ func (r *Rotator) Approve(ctx context.Context, p key.Policy, id key.ID, by key.P
 		return r.askEnable(ctx, g, p, asker, x.Reason, x.Arguments["version"])
 	case key.ActRetire:
 		return r.consentToRetire(ctx, g, p, asker, x.Reason, x.Arguments["digest"])
+	case key.ActReplace:
+		if digest := x.Arguments["disable"]; digest != "" {
+			return r.consentToDisable(ctx, g, p, asker, x.Reason, digest)
+		}
+		return r.replace(ctx, g, p, asker, x.Reason, Replacing{With: x.Arguments["with"], Vault: x.Arguments["vault"],
+			Digest: x.Arguments["digest"]})
 	case key.ActAdopt:
 		return r.adopt(ctx, g, p, asker, x.Reason, x.Arguments["token"])
 	case key.ActCompromise:

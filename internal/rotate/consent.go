@@ -57,6 +57,23 @@ func (r *Rotator) consentToRetire(ctx context.Context, g *gate, p key.Policy, ac
 		switch {
 		case rec.Hold != nil:
 			return nil, refuse("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason)
+		case rec.Replacement != nil:
+			return nil, refuse(
+				"key %s is being replaced by %s, and its retire rule rests: keyd replace %s --status",
+				p.Key,
+				rec.Replacement.With,
+				p.Key,
+			)
+		case len(rec.Unlisted(p)) > 0:
+			left := rec.Unlisted(p)[0]
+			return nil, refuse(
+				"the replacement of key %s sets consumer %s to key %s: write its id under consumers of %s in "+
+					"the configuration, then: keyd reload",
+				left.From,
+				left.Consumer,
+				p.Key,
+				p.Key,
+			)
 		case plan.RetireDigest(p.Key, p.Retire, list) != digest:
 			return nil, refuse(
 				"key %s or its retire rule has changed since it was shown: look again with keyd retire %s",
@@ -65,12 +82,15 @@ func (r *Rotator) consentToRetire(ctx context.Context, g *gate, p key.Policy, ac
 			)
 		}
 		before, through, err := g.passKey(rec, key.Act{Kind: key.ActRetire, Reason: reason,
-			Arguments: map[string]string{"digest": digest}, Effects: fmt.Sprintf("keyd disables a version %s after it "+
+			Arguments: map[string]string{
+				"digest": digest,
+			}, Effects: fmt.Sprintf("keyd disables a version %s after it "+
 				"was superseded, now %s; keyd retire %s lists them", p.Retire.DisableAfter,
 				words.Count(len(list), "version"), p.Key)})
 		if !through {
 			return before, err
 		}
+		rec.Inherits = nil // the configuration names all of them
 		rec.Consented(record.Consent{Rule: p.Retire, Digest: digest, At: r.now(), By: actor, Reason: reason})
 		for _, x := range list {
 			rec.Consent.Versions = append(rec.Consent.Versions, x.Version)
@@ -94,7 +114,7 @@ func (r *Rotator) EndConsents(ctx context.Context, actor, why string) error {
 		if err != nil {
 			return err
 		}
-		if rec.Consent == nil {
+		if !rec.HasConsent() {
 			continue
 		}
 		if err := r.change(ctx, name, func(rec *record.Record) ([]chain.Entry, error) {

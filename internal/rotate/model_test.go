@@ -75,6 +75,8 @@ type world struct {
 	users  observe.Consumers // nil: nobody looks at them
 	// repoint moves a consumer; nil: nobody does.
 	repoint func(context.Context, rotate.Move) error
+	// policies are those of other keys.
+	policies []key.Policy
 	// slept is how long the host was suspended, and prove says whether the daemon leads; nil: nobody else can.
 	slept time.Duration
 	prove func(context.Context) error
@@ -166,13 +168,22 @@ func (w *world) rotator() *rotate.Rotator {
 			return nil
 		},
 		Clock: func() time.Time { return w.now }, Random: rndReader{w.rnd}, Look: 15 * time.Minute,
-		Repoint: w.repoint, Prove: w.prove,
+		Repoint: w.repoint, Prove: w.prove, Policy: w.policyOf,
 		Boot: func() time.Duration { return w.now.Sub(time.Time{}) + w.slept },
 		Emit: func(e status.Event) {
 			w.trace = append(w.trace, fmt.Sprintf("%s %s gen %d %s version %q %s %s %s", e.At.Format(time.TimeOnly),
 				e.Step, e.Generation, e.Vault, e.Version, e.Phase, e.Detail, e.Error))
 		},
 	})
+}
+
+func (w *world) policyOf(name string) (key.Policy, bool) {
+	for _, p := range w.policies {
+		if key.SameName(p.Key, name) {
+			return p, true
+		}
+	}
+	return key.Policy{}, false
 }
 
 type rndReader struct{ r *mathrand.Rand }

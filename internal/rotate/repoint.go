@@ -76,9 +76,13 @@ func (r *Rotator) repoint(ctx context.Context, a act) (record.Record, error) {
 	}
 	vault, _ := a.policy.Vault(a.step.Vault)
 	m := Move{Consumer: a.step.Consumer, Vault: vault, Key: a.policy.Key, From: a.step.From, Version: a.step.Version}
+	if a.step.NewKey != "" {
+		m.NewKey = a.step.NewKey
+		m.NewVault, _ = a.newKey.Policy.Vault(a.step.NewVault)
+	}
 	begun := r.instant()
 	if err := a.rec.BeginRepoint(record.Repointing{Consumer: m.Consumer, Vault: vault.URL, From: m.From,
-		Version: m.Version, At: begun.Wall}); err != nil {
+		Version: m.Version, NewKey: m.NewKey, NewVault: m.NewVault.URL, At: begun.Wall}); err != nil {
 		return a.rec, err
 	}
 	fields := repointFields(a.rec.Repointing, map[string]string{"why": a.step.Why})
@@ -116,7 +120,7 @@ func (r *Rotator) repointVoid(ctx context.Context, a act, why string) (record.Re
 // repointed records that the consumer uses the version.
 func (r *Rotator) repointed(ctx context.Context, a act) (record.Record, error) {
 	fields := repointFields(a.rec.Repointing, nil)
-	if err := a.rec.Repointed(); err != nil {
+	if err := a.rec.Repointed(r.now()); err != nil {
 		return a.rec, err
 	}
 	return r.save(ctx, a.rec, chain.Repointed, fields)
@@ -148,6 +152,9 @@ func repointFields(x *record.Repointing, more map[string]string) map[string]stri
 	if x == nil {
 		return more
 	}
-	return withFields(map[string]string{"consumer": x.Consumer, "vault": x.Vault, "from": x.From,
-		"version": x.Version}, more)
+	fields := map[string]string{"consumer": x.Consumer, "vault": x.Vault, "from": x.From, "version": x.Version}
+	if x.NewKey != "" {
+		fields["new_key"], fields["new_vault"] = x.NewKey, x.NewVault
+	}
+	return withFields(fields, more)
 }

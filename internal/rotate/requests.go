@@ -70,6 +70,14 @@ func (r *Rotator) request(g *gate, p key.Policy, w Wanted, rec *record.Record) (
 	if !MayRequest(*rec, w.Compromise) {
 		return asked, nil, refuse("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason)
 	}
+	if x := rec.Replacement; x.Disabling() {
+		return asked, nil, refuse(
+			"key %s is replaced by %s, and its versions are disabled: keyd replace %s --status",
+			p.Key,
+			x.With,
+			p.Key,
+		)
+	}
 	var entries []chain.Entry
 	if _, joins := rec.Joinable(true, w.Without); g.approving() || w.Compromise && !joins {
 		var through bool
@@ -116,9 +124,13 @@ func accept(now time.Time, p key.Policy, rec *record.Record, w Wanted, newID rec
 		return q, true, nil
 	}
 	if at, spent := plan.BudgetSpent(now, p, rec); spent && !w.Compromise {
-		return q, false, refuse("key %s has had its %d rotations of the last 24 hours: the next is possible at %s; a "+
-			"higher budget in the configuration allows it now",
-			p.Key, p.Budget, at.UTC().Format(time.RFC3339))
+		return q, false, refuse(
+			"key %s has had its %d rotations of the last 24 hours: the next is possible at %s; a "+
+				"higher budget in the configuration allows it now",
+			p.Key,
+			p.Budget,
+			at.UTC().Format(time.RFC3339),
+		)
 	}
 	id, err := newID()
 	if err != nil {

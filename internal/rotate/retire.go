@@ -15,6 +15,9 @@ import (
 // disable disables one version, by the retire rule. The plan has seen the newest version proven in this very step, and
 // that nobody who uses the key needs the older one.
 func (r *Rotator) disable(ctx context.Context, a act) (record.Record, error) {
+	if a.rec.Replacement.Disabling() {
+		return r.disableReplaced(ctx, a)
+	}
 	c, err := r.vault(a.policy, &a.rec, a.step.Vault)
 	if err != nil {
 		return a.rec, err
@@ -28,17 +31,23 @@ func (r *Rotator) disable(ctx context.Context, a act) (record.Record, error) {
 		return a.rec, fmt.Errorf("version %s is now the newest in the vault, and keyd proved %s: it disables nothing",
 			newest.ID, proven.Version)
 	}
+	return r.disableOne(ctx, a, c, map[string]string{"newest": newest.ID,
+		"newest_proven": proven.At.UTC().Format(time.RFC3339), "consent": a.rec.Consent.Digest})
+}
+
+// disableOne disables the step's version on this evidence.
+func (r *Rotator) disableOne(ctx context.Context, a act, c Vault, evidence map[string]string) (record.Record, error) {
 	if err := r.seal(ctx); err != nil {
 		return a.rec, err
 	}
 	begun := r.instant()
-	if err := a.rec.BeginDisable(a.step.Attempt, a.step.Version,
-		record.Moment{Here: begun.Wall, There: a.in().Clock(begun.Wall)}); err != nil {
+	err := a.rec.BeginDisable(a.step.Attempt, a.step.Version,
+		record.Moment{Here: begun.Wall, There: a.in().Clock(begun.Wall)})
+	if err != nil {
 		return a.rec, err
 	}
-	evidence := withFields(a.userFields(), map[string]string{
-		"why": a.step.Why, "version": a.step.Version, "newest": newest.ID,
-		"newest_proven": proven.At.UTC().Format(time.RFC3339), "consent": a.rec.Consent.Digest})
+	evidence = withFields(evidence, withFields(a.userFields(), map[string]string{"why": a.step.Why,
+		"version": a.step.Version}))
 	if a.rec, err = r.save(ctx, a.rec, chain.DisableIntended,
 		placementFields(&a.rec, a.step.Attempt, evidence)); err != nil {
 		return a.rec, err

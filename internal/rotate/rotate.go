@@ -83,6 +83,10 @@ type Observer interface {
 	Observe(ctx context.Context, p key.Policy, rec record.Record) *record.Observation
 	Refresh(ctx context.Context, p key.Policy, rec record.Record, parts plan.Parts) *record.Observation
 	Look(ctx context.Context, p key.Policy, rec record.Record) *record.Observation
+	// Inspect looks at everything of a key, proves its newest version in these vaults, and keeps nothing.
+	Inspect(ctx context.Context, p key.Policy, rec record.Record, urls []string) *record.Observation
+	// Users is the last look at those who use a key, whoever made it.
+	Users(p key.Policy) record.Usage
 	// Last is the newest observation that was kept; nil for none. The caller must not change it.
 	Last(name string) *record.Observation
 	// Use notes that a step was planned on the newest observation, and Learn what came of it. Used reports whether
@@ -138,6 +142,8 @@ type Config struct {
 	// key.Class: Retry and Refused if the service certainly did not begin, Ambiguous otherwise. It may be nil: keyd
 	// moves nobody.
 	Repoint func(ctx context.Context, m Move) error
+	// Policy finds the policy of another key, by a name whose case may differ. It may be nil: no key replaces another.
+	Policy func(name string) (key.Policy, bool)
 	// Settings keeps the guarded settings that are in force. It may be nil where nobody changes them.
 	Settings SettingsStore
 	// Seal has the audit chain signed before a version is disabled, or fails. It may be nil.
@@ -151,7 +157,10 @@ type Move struct {
 	Consumer      string    // resource id
 	Vault         key.Vault // that it is set to
 	Key           string
-	From, Version string
+	From, Version string // From "": it follows the key
+	// NewKey and NewVault are the key that replaces this one; "": the key stays the same.
+	NewKey   string
+	NewVault key.Vault
 }
 
 // Rotator applies steps to keys. It remembers nothing that a restart would miss.
@@ -161,6 +170,8 @@ type Rotator struct {
 	// spareRefused has, by key, the time at which the HSM side last would not make the pair of a spare. It is not in
 	// the record: a new process may as well try once more.
 	spareRefused sync.Map
+	// heirs has, by key, the one that replaces it, as its last step knew.
+	heirs sync.Map
 }
 
 // New returns a Rotator.
@@ -177,8 +188,8 @@ func (r *Rotator) now() time.Time { return r.Clock().Round(0) }
 func (r *Rotator) newID() (key.ID, error) { return key.NewID(r.Random) }
 
 // Input is the input of the plan now.
-func (r *Rotator) input(p key.Policy, rec *record.Record, o *record.Observation) plan.Input {
-	in := plan.Input{Now: r.now(), Policy: p, Record: rec, Seen: o}
+func (r *Rotator) input(p key.Policy, rec *record.Record, o *record.Observation, by *plan.NewKey) plan.Input {
+	in := plan.Input{Now: r.now(), Policy: p, Record: rec, Seen: o, NewKey: by}
 	if at, ok := r.spareRefused.Load(p.Key); ok {
 		in.SpareRefused = at.(time.Time)
 	}

@@ -21,11 +21,20 @@ func (r *Rotator) StepKey(ctx context.Context, p key.Policy) (plan.Step, error) 
 	if err != nil {
 		return plan.Step{}, err
 	}
+	by, err := r.newKey(ctx, &rec)
+	if err != nil {
+		return plan.Step{}, err
+	}
+	if by != nil && by.Seen == nil { // its own loop has not come to it
+		by.Seen = r.Observer.Inspect(ctx, by.Policy, *by.Record, nil)
+	}
+	p = withHeir(p, by)
+	r.heirs.Store(p.Key, p.Heir)
 	o := r.Observer.Last(p.Key)
 	if r.wantsLook(p, o) {
 		o = r.Observer.Observe(ctx, p, rec)
 	}
-	step, o, err := r.decide(ctx, p, &rec, o)
+	step, o, err := r.decide(ctx, p, &rec, o, by)
 	if !step.Acts() || err != nil {
 		if step.Kind == plan.Wait {
 			r.emit(p, &rec, step, status.Wait, 0, nil)
@@ -38,7 +47,7 @@ func (r *Rotator) StepKey(ctx context.Context, p key.Policy) (plan.Step, error) 
 	r.Observer.Use(p.Key)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.StepTimeout)
 	defer cancel()
-	return step, r.apply(ctx, p, rec, o, step)
+	return step, r.apply(ctx, act{p, rec, o, step, by, new(key.Version)})
 }
 
 // rounds is how often keyd plans one step again because a part of the observation is stale.
@@ -46,10 +55,10 @@ const rounds = 5
 
 // decide plans the next step from an observation that is fresh where the step needs it.
 func (r *Rotator) decide(ctx context.Context, p key.Policy, rec *record.Record,
-	o *record.Observation) (step plan.Step, seen *record.Observation, err error) {
+	o *record.Observation, by *plan.NewKey) (step plan.Step, seen *record.Observation, err error) {
 	since := r.now()
 	for round := range rounds {
-		in := r.input(p, rec, o)
+		in := r.input(p, rec, o, by)
 		in.Since = since
 		step = plan.Next(in)
 		stale := in.Stale(step)
@@ -57,7 +66,12 @@ func (r *Rotator) decide(ctx context.Context, p key.Policy, rec *record.Record,
 		if stale.None() || round > 0 && !step.Acts() || ctx.Err() != nil {
 			return step, o, ctx.Err()
 		}
-		o = r.Observer.Refresh(ctx, p, *rec, stale)
+		if len(stale.NewKey) > 0 {
+			by.Seen = r.Observer.Inspect(ctx, by.Policy, *by.Record, stale.NewKey)
+		}
+		if stale.NewKey = nil; !stale.None() {
+			o = r.Observer.Refresh(ctx, p, *rec, stale)
+		}
 	}
 	return step, o, fmt.Errorf(
 		"key %s: %s: stale observation: the clock was set, or a look took too long; keyd looks "+
@@ -96,14 +110,14 @@ func (r *Rotator) look(p key.Policy) time.Duration {
 }
 
 // apply carries out one step, reports it, and counts it.
-func (r *Rotator) apply(ctx context.Context, p key.Policy, rec record.Record, o *record.Observation,
-	s plan.Step) error {
+func (r *Rotator) apply(ctx context.Context, a act) error {
 	begun := r.Clock()
+	p, rec, s := a.policy, a.rec, a.step
 	if r.began != nil {
 		r.began(p.Key, s)
 	}
 	r.emit(p, &rec, s, status.Begin, 0, nil)
-	a := act{p, rec.Clone(), o, s, new(key.Version)}
+	a.rec = rec.Clone()
 	after, err := r.perform(ctx, a)
 	if err != nil {
 		err = fmt.Errorf("key %s: %s: %w", p.Key, s.Describe(p), err)
@@ -132,6 +146,7 @@ type act struct {
 	rec    record.Record
 	seen   *record.Observation
 	step   plan.Step
+	newKey *plan.NewKey // the key that replaces this one; nil: none
 	// imported is the version that the step's import made.
 	imported *key.Version
 }
@@ -209,6 +224,8 @@ func (r *Rotator) perform(ctx context.Context, a act) (record.Record, error) {
 		return r.repointed(ctx, a)
 	case plan.RepointFailed:
 		return r.repointFailed(ctx, a, a.step.Why)
+	case plan.ReplaceDone:
+		return r.replaced(ctx, a)
 	case plan.RepointMet:
 		return r.repointMet(ctx, a)
 	case plan.RepointLapsed:

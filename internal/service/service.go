@@ -32,6 +32,7 @@ type Service struct {
 	Specs      []key.Spec // that it takes; nil: any, as far as its documents say
 	KeyVault   bool       // it takes keys in a Key Vault only, not in a Managed HSM
 	NoExpiry   bool       // it refuses a key with an expiry date
+	OneVault   bool       // it stays in the vault of its first key
 	Follows    Following
 	Unpinned   bool          // it cannot be set to one version of a key
 	Within     time.Duration // it follows a new version within this time, as its documents say; 0: it does not follow

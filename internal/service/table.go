@@ -28,7 +28,7 @@ var all = []Service{
 	},
 	{
 		Name: "AI services account", Type: "microsoft.cognitiveservices/accounts", APIVersion: "2024-10-01",
-		Specs: []key.Spec{key.RSA2048}, KeyVault: true, Follows: Never, ShowsInUse: true,
+		Specs: []key.Spec{key.RSA2048}, KeyVault: true, OneVault: true, Follows: Never, ShowsInUse: true,
 		Source: "https://learn.microsoft.com/azure/ai-services/encryption/cognitive-services-encryption-keys-portal",
 	},
 	{

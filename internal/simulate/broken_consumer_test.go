@@ -114,7 +114,7 @@ var brokenConsumers = []breakage{
 					own := caller + " of " + c.ID
 					for _, log := range u.Logs {
 						shareUse(log.Uses, caller, own)
-						shareUse(log.First, caller, own)
+						shareUse(log.Worked, caller, own)
 					}
 					c.Callers[i] = own
 				}
@@ -218,10 +218,10 @@ func eachConsumer(u *record.Usage, change func(*record.ConsumerSeen)) {
 	}
 }
 
-func shareUse(uses map[string]map[string]time.Time, caller, own string) {
+func shareUse[T any](uses map[string]map[string]T, caller, own string) {
 	for _, callers := range uses {
-		if at, used := callers[caller]; used {
-			callers[own] = at
+		if use, used := callers[caller]; used {
+			callers[own] = use
 		}
 	}
 }

@@ -316,7 +316,8 @@ var broken = []breakage{
 func TestABrokenLoopIsCaught(t *testing.T) {
 	const enough = 150 // seeds, of which one should catch it
 	primes := NewPrimes()
-	for _, b := range slices.Concat(broken, brokenSpares, brokenRetirements, brokenConsumers, brokenMoves) {
+	for _, b := range slices.Concat(broken, brokenSpares, brokenRetirements, brokenConsumers, brokenMoves,
+		brokenReplacements) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
 			caught := regexp.MustCompile(b.caught)
@@ -343,7 +344,7 @@ func TestABrokenLoopIsCaught(t *testing.T) {
 // options are the options of a run. A broken and a sound run differ in the breakage
 // alone.
 func (b breakage) options(isBroken bool) Options {
-	opts := Options{Rate: 0.05, Break: func(w *World, c Parts) Parts {
+	opts := Options{Rate: 0.05, OneHost: true, Break: func(w *World, c Parts) Parts {
 		if b.world != nil {
 			b.world(w)
 			for _, d := range w.daemons { // those that run already

@@ -44,6 +44,7 @@ type resource struct {
 	live  map[string]time.Time // until when it reads live data under an earlier version
 	kept  map[string]time.Time // until when it keeps a backup under a version
 	at    map[string]*vault    // that has a version which it used
+	of    map[string]string    // the key of such a version
 	back  time.Time            // when it comes back, if it is deleted
 	born  time.Time            // when it was made, or came back
 }
@@ -115,7 +116,7 @@ func (w *World) newResource(k *managed, way int) *resource {
 	r := &resource{w: w, key: k.policy.Key, vault: w.vaults[w.fate.IntN(len(w.vaults))], service: s,
 		id:     fmt.Sprintf("/subscriptions/s/resourceGroups/g/providers/%s/r%d", s.Type, n),
 		caller: fmt.Sprintf("identity-%d", n), pinned: s.Follows == service.Never,
-		live: map[string]time.Time{}, kept: map[string]time.Time{}, at: map[string]*vault{}}
+		live: map[string]time.Time{}, kept: map[string]time.Time{}, at: map[string]*vault{}, of: map[string]string{}}
 	if w.seldom(4) {
 		r.caller = "shared-by-" + r.key
 	}
@@ -205,7 +206,7 @@ func (r *resource) move(id string) {
 		r.keep()
 	}
 	r.w.log("%s moves from version %.6s of %s to %.6s", service.NameOf(r.id), r.uses, r.key, id)
-	r.uses, r.moved, r.at[id] = id, now, r.vault
+	r.uses, r.moved, r.at[id], r.of[id] = id, now, r.vault, r.key
 	delete(r.live, id)
 	if r.silent {
 		r.vault.log.use(r.key, id, r.caller)
@@ -231,7 +232,7 @@ func (r *resource) work() {
 	r.vault.log.use(r.key, named, r.caller)
 	for _, id := range slices.Sorted(maps.Keys(r.live)) {
 		if r.w.now.Before(r.live[id]) {
-			r.at[id].log.use(r.key, id, r.caller)
+			r.at[id].log.use(r.of[id], id, r.caller)
 		}
 	}
 }
@@ -248,14 +249,14 @@ func (r *resource) comeBack() {
 	r.back, r.born = time.Time{}, r.w.now
 	var from []string
 	for _, id := range slices.Sorted(maps.Keys(r.kept)) {
-		if x := r.at[id].byID(r.key, id); x != nil && r.w.now.Before(r.kept[id]) {
+		if x := r.at[id].byID(r.of[id], id); x != nil && r.w.now.Before(r.kept[id]) {
 			from = append(from, id)
 		}
 	}
 	r.uses = ""
 	if len(from) > 0 {
 		r.uses, r.moved = from[r.w.fate.IntN(len(from))], r.w.now
-		r.vault = r.at[r.uses]
+		r.vault, r.key = r.at[r.uses], r.of[r.uses]
 	}
 	r.next = r.w.now.Add(r.every)
 	r.w.log("%s comes back, with version %.6s of %s", service.NameOf(r.id), r.uses, r.key)

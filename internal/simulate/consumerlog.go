@@ -66,14 +66,17 @@ func (l *auditLog) seen(name string) record.LogSeen {
 	}
 	l.pending = kept
 	seen := record.LogSeen{From: l.latest().until, Until: now.Add(-logRead),
-		First: map[string]map[string]time.Time{}, Uses: map[string]map[string]time.Time{}}
+		Worked: map[string]map[string]record.Span{}, Uses: map[string]map[string]time.Time{}}
 	if n := len(l.gaps); seen.Until.Before(seen.From) && n > 1 { // the part before the gap is all that is whole
 		seen.From, seen.Until = l.gaps[n-2].until, l.gaps[n-1].from
 	}
 	for of, callers := range l.last {
 		if len(of) > len(name) && of[:len(name)+1] == name+"/" {
 			version := of[len(name)+1:]
-			seen.First[version], seen.Uses[version] = maps.Clone(l.first[of]), maps.Clone(callers)
+			seen.Uses[version], seen.Worked[version] = maps.Clone(callers), map[string]record.Span{}
+			for caller, last := range callers { // a model vault refuses nobody
+				seen.Worked[version][caller] = record.Span{First: l.first[of][caller], Last: last}
+			}
 		}
 	}
 	return seen

@@ -1,7 +1,6 @@
 package simulate
 
 import (
-	"context"
 	"slices"
 	"time"
 
@@ -18,6 +17,8 @@ const instance = "simulated"
 // daemon is one keyd: the real Rotator, driven as the real shell drives it.
 type daemon struct {
 	w         *World
+	host      *host // nil: all daemons are on one
+	run       int   // the process that is acting, on a host of its own
 	name      string
 	offset    time.Duration // its clock minus true time
 	clockSet  time.Time     // when somebody last turned its clock, true time
@@ -52,6 +53,19 @@ func (d *daemon) policy(name string) key.Policy {
 
 // start starts a new process, which remembers nothing of the one before.
 func (d *daemon) start() {
+	if d.host != nil {
+		if err := d.host.restart(); err != nil {
+			d.w.log("%s cannot start: %v", d.name, err)
+			d.down, d.back = true, d.w.now.Add(time.Minute)
+			return
+		}
+	}
+	d.down = false
+	d.assemble()
+}
+
+// assemble makes what a new process, or a new term, begins with.
+func (d *daemon) assemble() {
 	parts := Parts{HSM: d.w.hsm, Store: d.w.store, Emit: d.emit, Seal: d.w.seal, Vaults: func(url string) Vault {
 		if v := d.w.vault(url); v != nil && d.w.configured(url) {
 			return v
@@ -59,6 +73,9 @@ func (d *daemon) start() {
 		return nil
 	}}
 	parts.Repoint, parts.Clock, parts.Boot = d.w.repoint, d.clock, d.w.boot
+	if d.host != nil {
+		parts.Store, parts.Boot = d.host, d.host.boot
+	}
 	parts.Consumers = &watcher{d, map[string]record.Usage{}}
 	if d.w.opts.Break != nil {
 		parts = d.w.opts.Break(d.w, parts)
@@ -66,7 +83,6 @@ func (d *daemon) start() {
 	d.build(parts)
 	d.shell = rotate.NewLoop(d.r, 1)
 	d.turns = map[string]*turn{}
-	d.down = false
 	for _, v := range d.w.vaults {
 		delete(v.refused, d) // the new process does not know of it
 	}
@@ -101,17 +117,22 @@ func (d *daemon) emit(e status.Event) {
 
 // act runs f as this daemon. If f crashes, the daemon is down for a while.
 func (d *daemon) act(f func()) {
-	was, began := d.w.acting, d.began
+	was, began, run := d.w.acting, d.began, d.run
 	d.w.acting, d.began = d, d.w.now
+	if d.host != nil {
+		d.run = d.host.runs
+	}
+	ours := d.run
 	defer func() {
 		v := recover()
-		if _, crashed := v.(crash); crashed {
+		switch _, crashed := v.(crash); {
+		case crashed && (d.host == nil || d.host.runs == ours):
 			d.w.result.Crashes++
 			d.down, d.back = true, d.w.now.Add(d.w.between(0, 30*time.Minute))
-		} else if v != nil {
+		case !crashed && v != nil:
 			panic(v)
 		}
-		d.w.acting, d.began = was, began
+		d.w.acting, d.began, d.run = was, began, run
 	}()
 	f()
 }
@@ -125,7 +146,7 @@ func (d *daemon) step(k *managed) {
 		d.w.result.Steps++
 		d.w.judgePace(t)
 		d.watch(p)
-		s, err := d.r.StepKey(context.Background(), p)
+		s, err := d.r.StepKey(d.ctx(), p)
 		if err == nil {
 			d.w.judgeChangedRule(d, k, string(s.Kind))
 		}
@@ -183,6 +204,8 @@ type managed struct {
 	attended   bool           // an operator will look at its hold
 	asking     bool           // an operator will ask again for a move that failed
 	retiring   retiring
+	replacing  replacing
+	heir       bool // it was configured to replace another key
 }
 
 // attempt is what really happened with one import.

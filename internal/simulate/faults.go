@@ -72,6 +72,9 @@ func (w *World) call(
 	half, delayed func(),
 ) error {
 	w.result.Calls++
+	if err := w.hosts.unreachable(part); err != nil {
+		return err
+	}
 	f := w.strike(op, faults)
 	if f != "" {
 		w.result.Faults++
@@ -151,11 +154,12 @@ func (w *World) overtake() {
 	if w.overtaking {
 		return
 	}
+	defer w.alive()
 	w.overtaking = true
 	was := w.acting
 	defer func() { w.overtaking, w.acting = false, was }()
 	for _, d := range w.daemons {
-		if d == was || d.down {
+		if d == was || !d.acts() {
 			continue
 		}
 		for range 1 + w.rnd.IntN(4) {
@@ -181,4 +185,6 @@ func (w *World) interrupt() {
 	if was != nil && was.down {
 		panic(crash{})
 	}
+	w.acting = was
+	w.alive()
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
 )
 
 // object is what the model HSM has under one CKA_ID.
@@ -137,7 +138,7 @@ func (h *hsm) MayGenerate(_ context.Context, name string, number int, _ key.Spec
 }
 
 func (h *hsm) Generate(
-	_ context.Context, id key.ID, name string, number int, spec key.Spec, known key.ID,
+	ctx context.Context, id key.ID, name string, number int, spec key.Spec, known key.ID,
 ) error {
 	if known != "" && h.find(known) == nil {
 		return failed(key.Fatal, "model: the token does not have %s, so nothing is made on it", known)
@@ -145,11 +146,16 @@ func (h *hsm) Generate(
 	if err := h.mayMake(name, number); err != nil {
 		return err
 	}
+	err := h.w.begins(ctx, effect{"the making of a pair under " + string(id), intent{chain.GenerationIntended, id, ""},
+		plan.StepTimeout, func() { h.w.judgeGenerate(id, name, number) }})
+	if err != nil {
+		return err
+	}
 	if h.generated[id] {
 		h.w.violate("C_GenerateKeyPair is called a second time for CKA_ID %s of %s", id, name)
 	}
-	h.generated[id] = true
-	h.w.judgeGenerate(id, name, number)
+	// What a store forgot it may ask for again, unless there is a pair.
+	h.generated[id] = !h.w.landsLate(intent{chain.GenerationIntended, id, ""})
 	h.w.judgeStep(intent{chain.GenerationIntended, id, ""}, "the making of a pair")
 	pair := func(half bool) {
 		o := &object{
@@ -192,7 +198,12 @@ func (h *hsm) CheckKEK(_ context.Context, kek key.KEK) (how string, err error) {
 
 // WrapFor returns the pair's id in place of the wrapped key. The model vault finds
 // the pair by that.
-func (h *hsm) WrapFor(_ context.Context, id key.ID, kek key.KEK) (blob []byte, err error) {
+func (h *hsm) WrapFor(ctx context.Context, id key.ID, kek key.KEK) (blob []byte, err error) {
+	err = h.w.begins(ctx, effect{what: "the wrapping of " + string(id),
+		of: intent{chain.ImportIntended, id, kek.Vault}, within: plan.ImportTimeout})
+	if err != nil {
+		return nil, err
+	}
 	err = h.call("WrapFor", func() error {
 		o, err := h.whole(id)
 		if err != nil {
@@ -204,7 +215,7 @@ func (h *hsm) WrapFor(_ context.Context, id key.ID, kek key.KEK) (blob []byte, e
 		if err := h.mayGo(o, kek.Vault); err != nil {
 			return err
 		}
-		if !h.pinned[id] {
+		if !h.pinned[id] && !h.w.landsLate(intent{chain.ImportIntended, id, kek.Vault}) {
 			h.w.violate("the private key under %s is wrapped before its fingerprint is in a record", id)
 		}
 		print := kek.Material.Fingerprint()
@@ -239,8 +250,12 @@ func (h *hsm) Opens(_ context.Context, id key.ID, ciphertext []byte, sum [sha256
 	return yes, err
 }
 
-func (h *hsm) Destroy(_ context.Context, id key.ID) error {
-	h.w.judgeDestroy(id)
+func (h *hsm) Destroy(ctx context.Context, id key.ID) error {
+	err := h.w.begins(ctx, effect{"the destruction of " + string(id), intent{chain.DestroyIntended, id, ""},
+		plan.StepTimeout, func() { h.w.judgeDestroy(id) }})
+	if err != nil {
+		return err
+	}
 	h.w.judgeStep(intent{chain.DestroyIntended, id, ""}, "the destruction of a pair")
 	return h.call("Destroy", func() error {
 		if o := h.find(id); o != nil && o.wrapped {

@@ -76,7 +76,6 @@ func (w *World) judgeImport(v *vault, name string, attempt key.ID) {
 		!slices.Contains(rec.Known[v.URL], newest.ID) && !recorded(&rec, v.URL, newest.ID) {
 		w.violate("%s is imported into %s over the foreign version %s without consent", name, v.Name, newest.ID)
 	}
-	w.managed(name).attempt(attempt).sent = w.now
 }
 
 // judgeExpiry fails if anything but the latest generation gets an expiry date, if the
@@ -161,7 +160,9 @@ func (w *World) judgeLanding(v *vault, name string, x *version) {
 		return
 	}
 	if x.late = p.State != key.Intended; x.late {
-		w.result.Late++
+		if !w.landsLate(intent{chain.ImportIntended, x.attempt, v.URL}) {
+			w.result.Late++ // else it was counted before
+		}
 		w.log("the PUT of attempt %s lands after keyd gave it up", x.attempt[:6])
 		return
 	}
@@ -222,6 +223,11 @@ func (w *World) judgeDisable(v *vault, name string, x *version) {
 	}
 	if !w.store.intents[intent{chain.DisableIntended, g.ID, v.URL}] {
 		w.violate("version %s of %s in %s is disabled before its intent is in the record", x.ID, name, v.Name)
+	}
+	if rec.Replacement.Disabling() {
+		w.judgeReplaced(v, name, x)
+		w.judgeReaders(v, name, x)
+		return
 	}
 	newest := v.newest(name)
 	if newest.mat == x.mat && v.visible(newest, w.acting.began) {

@@ -15,7 +15,7 @@ import (
 func (w *World) judgeReaders(v *vault, name string, x *version) {
 	// keyd's clock may be off by some minutes without its notice. A resource that uses the version now needs it anyhow.
 	for _, r := range w.resources {
-		if r.key == name && r.requires(x.ID, w.now.Add(clocksAgree)) {
+		if r.requires(x.ID, w.now.Add(clocksAgree)) {
 			w.violate("lost: %s %s still needs version %s of %s in %s, which keyd disables", r.service.Name,
 				service.NameOf(r.id), x.ID, name, v.Name)
 		}

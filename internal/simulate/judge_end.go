@@ -18,6 +18,9 @@ func (w *World) judgeDue(k *managed) {
 	if rec.Hold != nil {
 		w.violate("%s is still held, days after the last fault: %s", rec.Key, rec.Hold.Reason)
 	}
+	if k.replacing.out {
+		return
+	}
 	const patience = 2 * time.Hour
 	due := k.policy.Schedule.Next(rec.LastRotation()).Add(k.policy.Spread + patience)
 	if due.Before(w.now) {
@@ -45,6 +48,9 @@ func (w *World) judgeEnd(k *managed) {
 	rec := w.store.records[k.policy.Key]
 	if rec.Hold != nil {
 		w.violate("%s is held in the end: %s", rec.Key, rec.Hold.Reason)
+	}
+	if k.replacing.out {
+		return // it is out of use
 	}
 	if len(rec.Requests) > 0 {
 		w.violate("%s has a request that no rotation has answered", rec.Key)
@@ -149,6 +155,7 @@ func (w *World) judgeVault(v *vault, rec *record.Record, last *record.Generation
 			continue // it was damaged on its way, and refuted
 		}
 		if x.retired {
+			w.judgeUndone(v, rec.Key, g, p, x)
 			continue
 		}
 		w.judgeRetired(v, rec, g, p, x)

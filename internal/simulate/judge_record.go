@@ -301,6 +301,9 @@ func (w *World) judgeRollback(rec *record.Record) {
 	if p == nil || p.State != key.Refuted {
 		return
 	}
+	if p.Cause == key.CauseRollback {
+		return // what keyd put back was refuted, too, and a late one of its kind
+	}
 	if last := lastIn(rec, v.URL); last.State == key.Refuted && last.Cause == key.CauseRollback {
 		return // what keyd put back was refuted, too, and the newest may have landed since
 	}

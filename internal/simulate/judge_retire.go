@@ -101,6 +101,7 @@ func (w *World) judgeNewestProven(v *vault, rec *record.Record, g *record.Genera
 
 // judgeConsent follows the consent of a key by what is recorded.
 func (w *World) judgeConsent(was, is *record.Record, entries []chain.Entry) {
+	w.judgeReplacing(is, entries)
 	r := &w.managed(is.Key).retiring
 	for _, e := range entries {
 		switch e.Event {
@@ -176,7 +177,8 @@ func (w *World) judgeEnabled(k *managed, rec *record.Record) {
 func (w *World) judgeRetired(v *vault, rec *record.Record, g *record.Generation, p *record.Placement, x *version) {
 	k := w.managed(rec.Key)
 	r, rule := &k.retiring, k.policy.Retire
-	if newest := v.newest(rec.Key); !newest.Enabled || v.expired(newest) != nil || rule.Never() {
+	if newest := v.newest(rec.Key); !newest.Enabled || v.expired(newest) != nil || rule.Never() ||
+		rec.Replacement != nil {
 		return // consumers may have to go back to an older version
 	}
 	oldest := 0

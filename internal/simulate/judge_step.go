@@ -46,7 +46,7 @@ func (w *World) judgeStanding(v *vault, rec *record.Record) {
 		case x.foreign:
 		case !x.Enabled && !x.meddled && !x.retired:
 			w.violate("lost: version %s of %s in %s is disabled, and nobody did it", x.ID, rec.Key, v.Name)
-		case x.retired && i == len(versions)-1:
+		case x.retired && i == len(versions)-1 && !w.managed(rec.Key).replacing.out:
 			w.violate("the retire rule has disabled the newest version %s of %s in %s", x.ID, rec.Key, v.Name)
 		}
 	}

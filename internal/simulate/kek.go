@@ -79,8 +79,13 @@ func (v *vault) KEKVersions(context.Context) (out []key.Version, err error) {
 	return out, err
 }
 
-func (v *vault) CreateKEK(_ context.Context, after string, tags map[string]string) (kek key.KEK, err error) {
+func (v *vault) CreateKEK(ctx context.Context, after string, tags map[string]string) (kek key.KEK, err error) {
 	attempt := key.ID(tags[key.TagAttempt])
+	err = v.w.begins(ctx, effect{what: "the making of a KEK in " + v.Name,
+		of: intent{chain.KEKIntended, attempt, v.URL}, within: plan.ImportTimeout})
+	if err != nil {
+		return kek, err
+	}
 	if !v.w.store.intents[intent{chain.KEKIntended, attempt, v.URL}] {
 		v.w.violate("a key exchange key is made in %s before its intent is in the record", v.Name)
 	}
@@ -106,12 +111,15 @@ func (v *vault) CreateKEK(_ context.Context, after string, tags map[string]strin
 func (v *vault) makeKEK(attempt key.ID, tags map[string]string) *modelKEK {
 	if newest := v.newestKEK(); newest != nil {
 		lost := v.restored.After(newest.landed) && !v.propagated(newest.landed, v.restored)
-		if v.wanted == 0 && !lost {
+		if v.wanted == 0 && !lost && !v.w.landsLate(intent{chain.KEKIntended, attempt, v.URL}) {
 			v.w.violate("doubled: keyd makes a second KEK in %s", v.Name)
 		}
 		v.wanted = max(0, v.wanted-1)
 	}
 	k := v.newKEK(attempt, tags)
+	if v.w.landsLate(intent{chain.KEKIntended, attempt, v.URL}) {
+		return k // it displaces nothing, and nobody uses it
+	}
 	made := "the key exchange key " + k.id + " was made in " + v.Name
 	v.w.store.owe(owing{effect: made, recordedBy: func(e chain.Entry,
 		_ *record.Record) bool {
@@ -140,7 +148,19 @@ func (v *vault) kekOf(kid string) *modelKEK {
 	return nil
 }
 
-func (v *vault) DisableKEK(_ context.Context, version string) error {
+func (v *vault) DisableKEK(ctx context.Context, version string) error {
+	i := slices.IndexFunc(v.keks, func(k *modelKEK) bool { return k.id == version })
+	if i >= 0 {
+		err := v.w.begins(ctx, effect{"the disabling of KEK " + version,
+			intent{chain.KEKDisableIntended, v.keks[i].attempt, v.URL}, plan.StepTimeout, func() {
+				if v.w.hosts != nil {
+					v.judgeDisableKEK(v.keks[i])
+				}
+			}})
+		if err != nil {
+			return err
+		}
+	}
 	return v.call("DisableKEK", func() error {
 		shown, _ := v.shownKEKs()
 		i := slices.IndexFunc(shown, func(k *modelKEK) bool { return k.id == version })
@@ -148,7 +168,9 @@ func (v *vault) DisableKEK(_ context.Context, version string) error {
 			return failed(key.Refused, "model: 404, no KEK %s", version)
 		}
 		k := shown[i]
-		v.judgeDisableKEK(k)
+		if v.w.hosts == nil {
+			v.judgeDisableKEK(k)
+		}
 		if k.disabled.IsZero() {
 			k.disabled = v.w.now
 			v.w.log("%s: the KEK %s is disabled", v.Name, k.id[28:])
@@ -260,7 +282,7 @@ func (d *daemon) stepVault(v *vault) {
 		t := d.turns[v.URL]
 		d.w.result.Steps++
 		d.w.judgePace(t)
-		s, err := d.r.StepVault(context.Background(), v.policy())
+		s, err := d.r.StepVault(d.ctx(), v.policy())
 		var pause time.Duration
 		switch {
 		case err != nil:
@@ -305,7 +327,7 @@ func (w *World) requestKEK(v *vault) {
 		return
 	}
 	d.act(func() {
-		_, joined, err := d.r.RequestKEK(context.Background(), v.policy(), operatorName, "on request")
+		_, joined, err := d.r.RequestKEK(d.ctx(), v.policy(), operatorName, "on request")
 		w.log("kek rotate %s: joined %v %v", v.Name, joined, err)
 		d.turns[v.URL].wake = w.now
 	})

@@ -175,12 +175,29 @@ func (w *World) backup() {
 }
 
 func (w *World) restore() {
+	if w.hosts != nil {
+		return // a store that lost changes is one of the hosts' own troubles
+	}
 	w.log("the state is lost; the copy put in its place has %d keys", len(w.saved))
-	w.store.owed = nil // the audit is lost with it
 	w.acceptHead()
+	w.revert(state{w.saved, w.savedVaults}, func(was, _ uint64) uint64 { return was + 1 })
+	for _, d := range w.daemons {
+		d.start()
+	}
+}
+
+// state is a copy of the state.
+type state struct {
+	records map[string]record.Record
+	vaults  map[string]record.Vault
+}
+
+// revert puts a copy of the state in its place, with these revisions.
+func (w *World) revert(to state, revision func(was, is uint64) uint64) {
+	w.store.owed = nil // the audit is lost with it
 	for _, v := range w.vaults {
-		was, is := w.store.vaults[v.URL], w.savedVaults[v.URL].Clone()
-		is.URL, is.Schema, is.Revision = v.URL, record.SchemaVersion, was.Revision+1
+		was, is := w.store.vaults[v.URL], to.vaults[v.URL].Clone()
+		is.URL, is.Schema, is.Revision = v.URL, record.SchemaVersion, revision(was.Revision, is.Revision)
 		w.store.vaults[v.URL], v.restored = is, w.now
 		if is.Request != nil {
 			v.wanted++
@@ -188,8 +205,8 @@ func (w *World) restore() {
 	}
 	for _, k := range w.keys {
 		name := k.policy.Key
-		was, is := w.store.records[name], w.saved[name].Clone()
-		is.Key, is.Schema, is.Revision = name, record.SchemaVersion, was.Revision+1
+		was, is := w.store.records[name], to.records[name].Clone()
+		is.Key, is.Schema, is.Revision = name, record.SchemaVersion, revision(was.Revision, is.Revision)
 		w.store.records[name] = is
 		k.highest = is.NextNumber() - 1
 		k.retiring.consent = nil
@@ -210,9 +227,6 @@ func (w *World) restore() {
 			}
 		}
 		w.restoreSpares(&was, &is)
-	}
-	for _, d := range w.daemons {
-		d.start()
 	}
 }
 

@@ -6,7 +6,9 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/service"
 )
@@ -36,20 +38,28 @@ func (w *World) entrust(all bool) {
 }
 
 // repoint is the call that sets a resource to another version.
-func (w *World) repoint(_ context.Context, m rotate.Move) error {
-	w.judgeMove(m)
+func (w *World) repoint(ctx context.Context, m rotate.Move) error {
+	err := w.begins(ctx, effect{"the moving of " + service.NameOf(m.Consumer),
+		intent{chain.RepointIntended, "", m.Vault.URL}, plan.RepointTimeout, func() { w.judgeMove(m) }})
+	if err != nil {
+		return err
+	}
 	r := w.resource(m.Consumer)
 	move := func() error {
-		x := w.vault(m.Vault.URL).byID(m.Key, m.Version)
+		to, name := m.Vault, m.Key
+		if m.NewKey != "" {
+			to, name = m.NewVault, m.NewKey
+		}
+		x := w.vault(to.URL).byID(name, m.Version)
 		switch {
 		case r == nil || !r.back.IsZero():
 			return failed(key.Refused, "model: 404, no resource %s", service.NameOf(m.Consumer))
-		case r.vault.URL != m.Vault.URL || r.uses != m.From:
+		case r.vault.URL != m.Vault.URL || r.key != m.Key || r.pinned && r.uses != m.From || !r.pinned && m.From != "":
 			return failed(key.Refused, "model: %s is not set to version %.6s", service.NameOf(r.id), m.From)
-		case x == nil || !x.Enabled || r.vault.expired(x) != nil:
+		case x == nil || !x.Enabled || w.vault(to.URL).expired(x) != nil:
 			return failed(key.Refused, "model: %s cannot use version %.6s", service.NameOf(r.id), m.Version)
 		}
-		r.move(x.ID)
+		r.set(w.vault(to.URL), name, x.ID)
 		w.result.Moved++
 		return nil
 	}
@@ -77,7 +87,7 @@ func (w *World) judgeMove(m rotate.Move) {
 	rec, name := w.store.records[m.Key], service.NameOf(m.Consumer)
 	open := rec.Repointing
 	if open == nil || open.Consumer != m.Consumer || open.Vault != m.Vault.URL || open.Version != m.Version ||
-		open.From != m.From {
+		open.From != m.From || open.NewKey != m.NewKey || open.NewVault != m.NewVault.URL {
 		w.violate(
 			"keyd moves %s from version %.6s of %s to %.6s, and the record has no such intent",
 			name,
@@ -94,16 +104,29 @@ func (w *World) judgeMove(m rotate.Move) {
 	if r := w.resource(m.Consumer); r != nil && w.now.Before(r.pending) {
 		w.violate("doubled: keyd moves %s while an earlier move may still happen", name)
 	}
-	_, p := holderOf(&rec, m.Vault.URL, m.Version)
-	if newest := rec.NewestIn(m.Vault.URL); p == nil || !p.Good() || newest.Placement != p {
+	url := m.Vault.URL
+	if m.NewKey != "" {
+		rec, url = w.store.records[m.NewKey], m.NewVault.URL
+	}
+	_, p := holderOf(&rec, url, m.Version)
+	if newest := rec.NewestIn(url); p == nil || !p.Good() || newest.Placement != p {
 		w.violate(
 			"keyd moves %s to version %.6s of %s, which is not the newest proven one in %s",
 			name,
 			m.Version,
-			m.Key,
+			rec.Key,
 			m.Vault.Name,
 		)
 	}
+}
+
+// set sets the resource to a version of a key, whichever that is.
+func (r *resource) set(v *vault, name, id string) {
+	if name != r.key {
+		r.entrusted = false // the configuration of the new key does not name it
+	}
+	r.vault, r.key = v, name
+	r.move(id)
 }
 
 // attendMoves has an operator ask again for moves that failed.
@@ -119,7 +142,7 @@ func (w *World) attendMoves() {
 				if d := w.console(); d != nil {
 					d.act(func() {
 						err := d.r.AskRepoint(
-							context.Background(),
+							d.ctx(),
 							d.policy(k.policy.Key),
 							operatorName,
 							"mended",

@@ -1,7 +1,6 @@
 package simulate
 
 import (
-	"context"
 	"slices"
 	"time"
 
@@ -20,6 +19,7 @@ func (w *World) attend() {
 	if w.calm {
 		w.enable()
 	}
+	w.hosts.attend()
 	w.attendKEKs()
 	w.attendConsents()
 	w.attendMoves()
@@ -61,7 +61,7 @@ func (w *World) enable() {
 func (w *World) console() *daemon {
 	var up []*daemon
 	for _, d := range w.daemons {
-		if !d.down {
+		if d.heeds() {
 			up = append(up, d)
 		}
 	}
@@ -104,7 +104,7 @@ func (w *World) lift(k *managed) {
 
 func (w *World) resume(d *daemon, k *managed) {
 	d.act(func() {
-		err := d.r.Resume(context.Background(), k.policy.Key, operatorName, "looked at it")
+		err := d.r.Resume(d.ctx(), k.policy.Key, operatorName, "looked at it")
 		w.log("resume %s: %v", k.policy.Key, err)
 		d.poke(k)
 	})
@@ -114,7 +114,7 @@ func (w *World) resume(d *daemon, k *managed) {
 // foreign. The operator knows who imported what, and in that case has keyd look again.
 func (w *World) adopt(d *daemon, k *managed) {
 	d.act(func() {
-		ctx := context.Background()
+		ctx := d.ctx()
 		p := d.policy(k.policy.Key)
 		shown, err := d.r.Adoption(ctx, p, false)
 		switch {
@@ -147,7 +147,15 @@ func (w *World) mistaken(k *managed, shown status.Adoption) bool {
 }
 
 func (d *daemon) poke(k *managed) {
-	d.turns[k.policy.Key].wake = d.w.now
+	if d.host == nil {
+		d.turns[k.policy.Key].wake = d.w.now
+		return
+	}
+	for _, other := range d.w.daemons { // the leader follows the chain
+		if t := other.turns[k.policy.Key]; t != nil {
+			t.wake = d.w.now
+		}
+	}
 }
 
 // putBack puts a key's pairs back into the HSM from its backup.
@@ -187,10 +195,11 @@ func (w *World) requestRotation(k *managed, compromise bool) {
 			want.Without = []string{pick(w, p.Vaults).URL}
 		}
 		floor := k.highest + 1
-		q, joined, err := d.r.Request(context.Background(), p, want)
+		q, joined, err := d.r.Request(d.ctx(), p, want)
 		w.log("rotate --now %s compromise %v without %v: joined %v %v", p.Key, compromise, want.Without, joined, err)
 		if err == nil && compromise && !joined {
 			k.compromise[q.ID] = floor
+			w.plotReplacing(k)
 		}
 		d.poke(k)
 	})
@@ -199,7 +208,7 @@ func (w *World) requestRotation(k *managed, compromise bool) {
 func (w *World) pause(k *managed) {
 	if d := w.console(); d != nil {
 		d.act(func() {
-			err := d.r.Pause(context.Background(), k.policy.Key, operatorName, "maintenance")
+			err := d.r.Pause(d.ctx(), k.policy.Key, operatorName, "maintenance")
 			w.log("pause %s: %v", k.policy.Key, err)
 		})
 	}
@@ -216,7 +225,7 @@ func (w *World) repair() {
 			c := v.content(k.policy.Key)
 			v.recover(k.policy.Key)
 			for _, x := range c.versions {
-				if x.meddled {
+				if x.meddled && (w.hosts == nil || !x.retired) {
 					v.alter(x, func(is *key.Version) { is.Enabled = true })
 					x.meddled = false
 				}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
@@ -47,7 +48,7 @@ func (d *daemon) build(p Parts) {
 			}
 			return nil
 		}})
-	d.r = rotate.New(rotate.Config{
+	c := rotate.Config{
 		Instance: instance, Generator: "keyd simulated", HSM: p.HSM, Store: p.Store, Observer: d.observer,
 		Vaults: func(url string) rotate.Vault {
 			if v := p.Vaults(url); v != nil {
@@ -56,5 +57,10 @@ func (d *daemon) build(p Parts) {
 			return nil
 		},
 		Clock: p.Clock, Boot: p.Boot, Random: d.w, Look: d.look, Emit: p.Emit, Seal: p.Seal, Repoint: p.Repoint,
-	})
+		Policy: func(name string) (key.Policy, bool) { return d.shell.Policy(name) },
+	}
+	if d.host != nil {
+		c.Prove = d.host.prove
+	}
+	d.r = rotate.New(c)
 }

@@ -12,6 +12,7 @@ import (
 // on what is left.
 func (ps Primes) Run(seed uint64, opts Options) Result {
 	w := newWorld(ps, seed, opts)
+	defer w.unshare()
 	w.guard(func() {
 		w.settings()
 		w.storm()
@@ -89,7 +90,8 @@ func (w *World) settings() {
 	if w.opts.Rate > 0 {
 		w.rate = w.opts.Rate
 	}
-	for i := range 1 + w.rnd.IntN(2) {
+	w.share()
+	for i := range max(1+w.rnd.IntN(2), w.result.Hosts) {
 		w.employ(
 			fmt.Sprintf("daemon-%d", i+1),
 			pick(w, []time.Duration{15 * time.Minute, time.Hour, 4 * time.Hour, 4 * time.Hour}),
@@ -112,6 +114,7 @@ func (w *World) manage(name string, every time.Duration) {
 
 func (w *World) employ(name string, look time.Duration) {
 	d := &daemon{w: w, name: name, look: look}
+	d.host = w.hosts.newHost(d)
 	w.daemons = append(w.daemons, d)
 	d.start()
 }
@@ -120,6 +123,9 @@ func (w *World) employ(name string, look time.Duration) {
 func (w *World) storm() {
 	end := w.now.Add(w.between(12*time.Hour, 5*24*time.Hour))
 	every := w.between(2*time.Hour, 48*time.Hour)
+	if w.hosts != nil {
+		w.hosts.meddle()
+	}
 	meddle := w.now.Add(every)
 	for w.now.Before(end) {
 		w.turn(meddle)
@@ -134,6 +140,7 @@ func (w *World) storm() {
 // turn lets the next thing happen, or time pass until limit if that comes first.
 func (w *World) turn(limit time.Time) {
 	d, name, at := w.next()
+	limit = w.hosts.limit(limit)
 	if d == nil || at.After(limit) {
 		w.passTo(limit)
 	} else {
@@ -150,7 +157,7 @@ func (w *World) turn(limit time.Time) {
 			d.start()
 		}
 	}
-	if d == nil || d.down || d.turns[name].wake.After(w.now) {
+	if d == nil || !d.acts() || d.turns[name].wake.After(w.now) {
 		return
 	}
 	if v := w.vault(name); v != nil {
@@ -170,6 +177,9 @@ func (w *World) next() (next *daemon, of string, at time.Time) {
 		names = append(names, k.policy.Key)
 	}
 	for _, d := range w.daemons {
+		if !d.down && !d.acts() {
+			continue
+		}
 		for _, name := range names {
 			when := d.back
 			if !d.down {
@@ -188,6 +198,7 @@ func (w *World) settle() {
 	const calm = 80 * time.Hour
 	w.calm = true
 	w.log("the faults cease")
+	w.settleHosts()
 	w.repair()
 	w.unscheduled(12 * time.Hour) // so that no rotation hides what keyd should repair
 	for _, k := range w.keys {
@@ -207,6 +218,7 @@ func (w *World) settle() {
 		w.judgeKEKs(v)
 	}
 	w.judgeOwed()
+	w.judgeHosts()
 }
 
 // unscheduled lets time pass in which nothing disturbs keyd and no schedule fires.

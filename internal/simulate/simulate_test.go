@@ -61,8 +61,8 @@ func report(t *testing.T, all []Result, took time.Duration, replay func(seed uin
 	t.Helper()
 	const most = 10
 	var sum Result
-	failed, lost, doubled := 0, 0, 0
-	holds := 0
+	failed, lost, doubled, forked := 0, 0, 0, 0
+	holds, stories := 0, 0
 	for _, r := range all {
 		sum.Days += r.Days
 		sum.Steps += r.Steps
@@ -71,12 +71,19 @@ func report(t *testing.T, all []Result, took time.Duration, replay func(seed uin
 		sum.Meddled += r.Meddled
 		sum.Crashes += r.Crashes
 		sum.Late += r.Late
+		if r.Hosts > 0 {
+			stories++
+		}
+		sum.Hosts += r.Hosts
+		sum.Terms += r.Terms
+		sum.Lost += r.Lost
 		sum.Pairs += r.Pairs
 		sum.Reserved += r.Reserved
 		sum.Imports += r.Imports
 		sum.Retired += r.Retired
 		sum.Vacated += r.Vacated
 		sum.Moved += r.Moved
+		sum.Replaced += r.Replaced
 		for _, n := range r.Holds {
 			holds += n
 		}
@@ -85,14 +92,16 @@ func report(t *testing.T, all []Result, took time.Duration, replay func(seed uin
 		}
 		lost += strings.Count(r.Failure, "lost:")
 		doubled += strings.Count(r.Failure, "doubled:")
+		forked += strings.Count(r.Failure, "forked:")
 		if failed++; failed <= most {
 			t.Errorf("seed %d: %s\nreplay it with: %s", r.Seed, r.Failure, replay(r.Seed))
 		}
 	}
 	fmt.Printf(
 		"%d seeds in %s: %d days, %d steps, %d calls, %d faults, %d crashes, %d acts of meddling, %d holds "+
-			"lifted, %d generations, %d pairs, %d versions imported, %d late duplicates recorded, %d versions "+
-			"retired, %d of them left by consumers, %d consumers moved; failed %d, lost %d, doubled %d\n",
+			"lifted, %d generations, %d pairs, %d versions imported, %d late effects, %d versions "+
+			"retired, %d of them left by consumers, %d consumers moved, %d keys replaced; several hosts in %d stories "+
+			"(%d hosts, %d terms, %d failovers that lost changes); failed %d, lost %d, doubled %d, forked %d\n",
 		len(
 			all,
 		),
@@ -111,9 +120,15 @@ func report(t *testing.T, all []Result, took time.Duration, replay func(seed uin
 		sum.Retired,
 		sum.Vacated,
 		sum.Moved,
+		sum.Replaced,
+		stories,
+		sum.Hosts,
+		sum.Terms,
+		sum.Lost,
 		failed,
 		lost,
 		doubled,
+		forked,
 	)
 }
 

@@ -51,6 +51,9 @@ type attributes struct {
 func (v *vault) alter(x *version, change func(*key.Version)) {
 	x.past.changed(v.w.now, attributes{x.Enabled, maps.Clone(x.Tags)})
 	change(&x.Version)
+	if v.w.hosts != nil { // it tells a late disabling from a person's
+		x.Updated = v.now().Truncate(time.Second)
+	}
 }
 
 // as is the version as it was at a time.

@@ -108,13 +108,17 @@ func (s *store) unchanged(rec record.Record) error {
 	return nil
 }
 
-// put replaces a record, judges the change, and notes what its entries say.
 func (s *store) put(rec record.Record, entries []chain.Entry) record.Record {
-	was := s.records[rec.Key]
 	rec.Revision++
-	saved := s.copy(rec)
+	s.keep(s.copy(rec), entries)
+	return rec
+}
+
+// keep replaces a record by one that was saved, judges the change, and notes what its entries say.
+func (s *store) keep(saved record.Record, entries []chain.Entry) {
+	was := s.records[saved.Key]
 	s.w.judgeChange(was, saved, entries)
-	s.records[rec.Key] = saved
+	s.records[saved.Key] = saved
 	if s.w.opts.Saved != nil {
 		s.w.opts.Saved(saved.Clone(), entries)
 	}
@@ -124,7 +128,6 @@ func (s *store) put(rec record.Record, entries []chain.Entry) record.Record {
 		}
 		s.crossOff(e, &saved)
 	}
-	return rec
 }
 
 func (s *store) LoadVault(_ context.Context, url string) (rec record.Vault, err error) {
@@ -149,15 +152,7 @@ func (s *store) SaveVault(_ context.Context, rec record.Vault, entries ...chain.
 			return failed(key.Retry, "model: the record of %s was changed meanwhile", rec.URL)
 		}
 		rec.Revision++
-		s.w.judgeVaultRecord(was, rec, entries[0].Event)
-		if was.Request == nil && rec.Request != nil {
-			s.w.vault(rec.URL).wanted++ // also when the answer is lost, or its reader dies
-		}
-		s.vaults[rec.URL] = rec.Clone()
-		for _, e := range entries {
-			s.intend(intent{e.Event, key.ID(e.Fields["attempt"]), rec.URL})
-			s.crossOffVault(e)
-		}
+		s.keepVault(rec, entries)
 		out = rec
 		return nil
 	})
@@ -167,9 +162,24 @@ func (s *store) SaveVault(_ context.Context, rec record.Vault, entries ...chain.
 	return out, err
 }
 
+// keepVault is keep for the record of a vault.
+func (s *store) keepVault(rec record.Vault, entries []chain.Entry) {
+	was := s.vaults[rec.URL]
+	s.w.judgeVaultRecord(was, rec, entries[0].Event)
+	if was.Request == nil && rec.Request != nil {
+		s.w.vault(rec.URL).wanted++ // also when the answer is lost, or its reader dies
+	}
+	s.vaults[rec.URL] = rec.Clone()
+	for _, e := range entries {
+		s.intend(intent{e.Event, key.ID(e.Fields["attempt"]), rec.URL})
+		s.crossOffVault(e)
+	}
+}
+
 func (s *store) intend(of intent) {
 	s.intents[of] = true
 	s.w.stills.at[of] = s.w.now
+	s.w.hosts.intended(of)
 }
 
 // copy copies a record through JSON, as the real store does, one time in eight. It takes

@@ -109,11 +109,19 @@ func (v *vault) ClockSkew() (time.Duration, bool) {
 	return skew, known
 }
 
-func (v *vault) Import(_ context.Context, r key.ImportRequest) (out key.Version, err error) {
+func (v *vault) Import(ctx context.Context, r key.ImportRequest) (out key.Version, err error) {
 	attempt := key.ID(r.Tags[key.TagAttempt])
-	v.w.judgeImport(v, r.Key, attempt)
+	err = v.w.begins(ctx, effect{"the import of " + r.Key + " into " + v.Name,
+		intent{chain.ImportIntended, attempt, v.URL}, plan.ImportTimeout, func() {
+			v.w.judgeImport(v, r.Key, attempt)
+			v.w.judgeExpiry(v, r, attempt)
+		}})
+	if err != nil {
+		v.w.managed(r.Key).attempt(attempt).refused = true
+		return out, err
+	}
 	v.w.judgeInTime(intent{chain.ImportIntended, attempt, v.URL}, plan.ImportTimeout, "the import "+string(attempt))
-	v.w.judgeExpiry(v, r, attempt)
+	v.w.managed(r.Key).attempt(attempt).sent = v.w.now
 	land := func() error {
 		x, err := v.land(r, attempt)
 		if err == nil {
@@ -279,7 +287,10 @@ func (v *vault) NativeRotation(context.Context, string) (on bool, err error) {
 	return false, v.call("NativeRotation", func() error { return nil })
 }
 
-func (v *vault) Disable(_ context.Context, name, id string) error {
+func (v *vault) Disable(ctx context.Context, name, id string) error {
+	if err := v.w.begins(ctx, v.disabling(name, id)); err != nil {
+		return err
+	}
 	return v.call("Disable", func() error {
 		x, _, err := v.find(name, id)
 		if err != nil {
@@ -288,7 +299,9 @@ func (v *vault) Disable(_ context.Context, name, id string) error {
 		if v.content(name).deleted { // which the region that showed it does not know yet
 			return failed(key.Refused, "model: 409, key %s is deleted", name)
 		}
-		v.w.judgeDisable(v, name, x)
+		if v.w.hosts == nil {
+			v.w.judgeDisable(v, name, x)
+		}
 		if x.Enabled { // if not, another daemon has just done it and recorded it
 			v.oweDisabling(name, x)
 			v.w.countRetired(name)
@@ -300,7 +313,11 @@ func (v *vault) Disable(_ context.Context, name, id string) error {
 	})
 }
 
-func (v *vault) Enable(_ context.Context, name, id string) error {
+func (v *vault) Enable(ctx context.Context, name, id string) error {
+	err := v.w.begins(ctx, v.enabling(name, id))
+	if err != nil {
+		return err
+	}
 	return v.call("Enable", func() error {
 		x, _, err := v.find(name, id)
 		if err != nil {

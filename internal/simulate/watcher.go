@@ -65,7 +65,8 @@ func (d *daemon) watch(p key.Policy) {
 func (w *World) consumersOf(p key.Policy) (list []record.ConsumerSeen, unseen []string) {
 	for _, r := range w.resources {
 		configured := named(p, r.id)
-		if r.key != p.Key || !configured && !p.Discover {
+		replaced := configured && p.Heir.Has(r.key, r.vault.URL)
+		if !replaced && (r.key != p.Key || !configured && !p.Discover) {
 			continue
 		}
 		c := record.ConsumerSeen{ID: r.id, Configured: configured}
@@ -96,10 +97,11 @@ func (r *resource) shown(c *record.ConsumerSeen) {
 		return
 	}
 	c.Uses = r.uses
-	s := r.w.ledger[r.id]
+	place := r.id + " " + r.key
+	s := r.w.ledger[place]
 	if s == nil || !s.born.Equal(r.born) {
 		s = &sighting{born: r.born, left: map[string]time.Time{}}
-		r.w.ledger[r.id] = s
+		r.w.ledger[place] = s
 	}
 	if s.uses != r.uses { // by Azure's clock
 		if s.uses != "" {

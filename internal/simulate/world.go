@@ -18,6 +18,8 @@ type Options struct {
 	Trace int
 	// Rate is the chance that a fault strikes a call; 0: the seed decides.
 	Rate float64
+	// SeveralHosts has several daemons share a store whatever the seed says, and OneHost none.
+	SeveralHosts, OneHost bool
 	// Break replaces parts of a daemon by broken ones, for tests of the simulator.
 	Break func(*World, Parts) Parts
 	// Misread changes a policy before the daemons get it, for the same tests.
@@ -35,13 +37,17 @@ type Result struct {
 	Faults   int // that struck
 	Meddled  int // by people and their configurations
 	Crashes  int
-	Late     int                  // PUTs that landed after keyd had given them up
+	Late     int                  // effects that landed after their deadline, or after keyd had given them up
 	Reserved int                  // generations
 	Pairs    int                  // made
 	Imports  int                  // versions made by keyd
 	Retired  int                  // versions disabled by keyd
 	Vacated  int                  // of those, versions that consumers had to leave
 	Moved    int                  // consumers, by keyd
+	Replaced int                  // keys, to the end
+	Hosts    int                  // daemons that share a store; 0: it is no such story
+	Terms    int                  // of leaders
+	Lost     int                  // failovers that lost changes
 	Holds    map[key.HoldCode]int // that the operator attended to
 	Failure  string
 	Trace    []string
@@ -65,6 +71,7 @@ type World struct {
 	// fate decides what the resources do that use the keys.
 	fate      *rand.Rand
 	resources []*resource
+	hosts     *hosts               // nil: there is one
 	ledger    map[string]*sighting // of what keyd saw of resources, by id
 	azure     trouble
 	moved     map[string]bool // the intents by which keyd moved a consumer

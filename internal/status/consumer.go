@@ -55,7 +55,9 @@ type Consumer struct {
 	Vault string `json:"vault,omitempty"` // URL
 	Key   string `json:"key,omitempty"`   // name of the key that it is set to
 	// OtherKey: it is set to another key, or to one in a vault that is none of the key's.
-	OtherKey bool   `json:"other_key,omitempty"`
+	OtherKey bool `json:"other_key,omitempty"`
+	// Replaced: that other key replaces this one.
+	Replaced bool   `json:"replaced,omitempty"`
 	Asked    string `json:"asked,omitempty"` // the version that it is set to; "": none
 	// Uses is the version in use; "": it is not shown. Generation is that version's; 0: not known.
 	Uses       string `json:"uses,omitempty"`

@@ -28,6 +28,7 @@ type Move struct {
 	Vault    string    `json:"vault,omitempty"`
 	From     string    `json:"from,omitempty"` // versions; "": not known
 	To       string    `json:"to,omitempty"`
+	NewKey   string    `json:"new_key,omitempty"` // where it goes if another key replaces this one
 	Why      string    `json:"why,omitempty"`     // it waits, failed or lapsed
 	Command  string    `json:"command,omitempty"` // what has keyd try again, once the cause is mended
 }
@@ -40,6 +41,9 @@ func (m Move) Words() string {
 	to := "the newest version"
 	if m.To != "" {
 		to = "version " + m.To
+	}
+	if m.NewKey != "" {
+		to = "key " + m.NewKey
 	}
 	switch m.State {
 	case MoveRunning:

@@ -179,6 +179,8 @@ type Key struct {
 	Exposed      []Exposed     `json:"exposed"`
 	// RotationSince is when the rotation under way was reserved; zero when none is.
 	RotationSince time.Time `json:"rotation_since,omitzero"`
+	// Replaced is how far the replacing of the key by another one is; nil: it is not replaced.
+	Replaced *Replaced `json:"replaced,omitempty"`
 	// MissingFrom lists the URLs of the vaults where the latest generation is not active, although it is active in
 	// another.
 	MissingFrom []string `json:"missing_from"`

@@ -98,3 +98,16 @@ func TestTheHostsClocksGoForward(t *testing.T) {
 		t.Errorf("%v and then %v", a, b)
 	}
 }
+
+func TestAProofThatTookLongIsMadeAgain(t *testing.T) {
+	now, proofs := begun.Add(3*time.Second), 0
+	ctx := term.WithEffect(t.Context(), effect(&now, func(context.Context) error {
+		if proofs++; proofs == 1 {
+			now = now.Add(3 * time.Second) // the answer says how things were then
+		}
+		return nil
+	}))
+	if err := term.Check(ctx); err != nil || proofs != 2 {
+		t.Errorf("%v after %d proofs, want two", err, proofs)
+	}
+}

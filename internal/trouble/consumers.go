@@ -112,6 +112,7 @@ func (s sight) consumer(c record.ConsumerSeen) status.Consumer {
 		return out
 	}
 	if out.OtherKey = own || !s.ours(c); out.OtherKey {
+		out.Replaced = s.policy.Heir.Has(c.Key, c.Vault)
 		return out
 	}
 	if out.Uses == "" {

@@ -39,17 +39,24 @@ func obstacles(now time.Time, c status.Consumer, names map[string]string) (all [
 		}
 		add(cause, "is not in the configuration")
 	}
+	if c.OtherKey && c.Replaced {
+		return append(all, needing(c)...)
+	}
 	if c.OtherKey && c.Key == "" {
 		add(ConsumerOtherKey, "is set to the service's own key, not to this one")
 	} else if c.OtherKey {
 		add(ConsumerOtherKey, "is set to key %s in %s, not to this key", c.Key,
 			cmp.Or(names[c.Vault], c.Vault, "an unknown vault"))
 	}
-	all = append(all, ofVersion(now, c)...)
-	if len(c.Needs) > 0 {
-		add("", "still needs version %s", strings.Join(c.Needs, ", "))
+	return append(append(all, ofVersion(now, c)...), needing(c)...)
+}
+
+// needing says which other versions a consumer still needs.
+func needing(c status.Consumer) []obstacle {
+	if len(c.Needs) == 0 {
+		return nil
 	}
-	return all
+	return []obstacle{{"", "still needs version " + strings.Join(c.Needs, ", ")}}
 }
 
 // ofVersion says what is wrong with the version that a consumer uses. What is bad about a version is worse than that it

@@ -21,6 +21,8 @@ vaults:
   weu: {url: https://` + loggedHost + `, kek: {bits: 2048, trust: first-use}, evidence: {workspace: ` +
 	emulator.DefaultWorkspaceID + `}}
   neu: {url: https://` + unloggedHost + `, kek: {bits: 2048, trust: first-use}}
+  clean: {url: https://` + cleanHost + `, kek: {bits: 2048, trust: first-use}, evidence: {workspace: ` +
+	emulator.DefaultWorkspaceID + `}}
 keys:
 `
 

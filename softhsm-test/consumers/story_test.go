@@ -27,7 +27,10 @@ const (
 )
 
 // story is one run, scene by scene: each begins where the one before ended.
-type story struct{ *world }
+type story struct {
+	*world
+	keys string // of the configuration
+}
 
 func scenes() []scene {
 	return []scene{
@@ -45,6 +48,13 @@ func scenes() []scene {
 		{"keyd disables that version too, and nobody loses anything", (*story).retireData},
 		{"they live through another rotation", (*story).rotateAgain},
 		{"when every backup is gone, they read everything that they ever wrote", (*story).end},
+		{"the key is compromised: keyd names who cannot leave the vault, and what to write for the new key",
+			(*story).compromised},
+		{"keyd sets every consumer to the new key, one after the other, while they write and read", (*story).replace},
+		{"nobody may consent to disable the old key before each of them is seen to work", (*story).consent},
+		{"the old key stays enabled while a backup could need it, and until its log was quiet for long enough",
+			(*story).quietAgain},
+		{"keyd disables every version of the old key, and nobody loses anything", (*story).replaced},
 	}
 }
 
@@ -55,7 +65,7 @@ type scene struct {
 
 func TestConsumers(t *testing.T) {
 	t.Parallel()
-	s := &story{newWorld(t)}
+	s := &story{world: newWorld(t)}
 	for _, scene := range scenes() {
 		began := time.Now()
 		scene.play(s)
@@ -82,10 +92,10 @@ func (s *story) begin() {
 	s.add(unloggedHost, plain, "storage=quick", "storage=lags", "disk=hidden")
 	withData := s.listed("st", "liar", "db", "des", "ai@", "sql", "mi", "acr", "hubs", "pg", "my")
 	withPlain := s.listed("quick", "lags", "hidden")
-	s.write("keyd.yaml", s.configuration(
-		fmt.Sprintf(keySection, data, "weu", withData,
-			fmt.Sprintf("disable_after: 1d, unused_for: 1d, backups: %dd", backupsFor/day))+
-			fmt.Sprintf(keySection, plain, "neu", withPlain, "disable_after: 1d")))
+	s.keys = fmt.Sprintf(keySection, data, "weu", withData,
+		fmt.Sprintf("disable_after: 1d, unused_for: 1d, backups: %dd", backupsFor/day)) +
+		fmt.Sprintf(keySection, plain, "neu", withPlain, "disable_after: 1d")
+	s.write("keyd.yaml", s.configuration(s.keys))
 	s.start()
 	s.awaitGeneration(1)
 	s.await("all consumers take their key", func() bool { return len(s.untaken()) == 0 })
@@ -239,14 +249,19 @@ func (s *story) retirePlain() {
 	s.mustLive()
 }
 
-// quiet passes a day in which keyd proves its versions often enough to know that it sees the whole log.
+// quiet passes a day with a whole log.
 func (s *story) quiet() {
 	s.awaitWaiting(data, "the audit log of vault weu is whole only since")
 	s.stop()
+	s.throughADay()
+	s.wantEnabled(loggedHost, data, true, true)
+}
+
+// throughADay passes a day in which keyd proves its versions often enough to know that it sees the whole log.
+func (s *story) throughADay() {
 	for end := s.now().Add(day + 2*time.Hour); s.now().Before(end); {
 		s.pass(90 * time.Minute)
 		s.mustLive()
-		s.wantEnabled(loggedHost, data, true, true)
 		s.start()
 		s.awaitProof()
 		s.stop()

@@ -25,6 +25,7 @@ import (
 const (
 	loggedHost   = "contoso-weu.vault.azure.net" // its audit log goes to a workspace
 	unloggedHost = "contoso-neu.vault.azure.net"
+	cleanHost    = "contoso-clean.vault.azure.net" // as the first; nobody uses it before a compromise
 )
 
 const (
@@ -62,6 +63,7 @@ func newWorld(t *testing.T) *world {
 		Vaults: []emulator.VaultConfig{
 			{Host: loggedHost, Profile: emulator.KeyVaultPremium, PurgeProtection: true},
 			{Host: unloggedHost, Profile: emulator.KeyVaultPremium, PurgeProtection: true},
+			{Host: cleanHost, Profile: emulator.KeyVaultPremium, PurgeProtection: true},
 		},
 		Now: w.now,
 	})
@@ -178,9 +180,14 @@ func (w *world) retirement(name string) (r status.Retirement) {
 // await polls until cond holds, on the machine's clock.
 func (w *world) await(what string, cond func() bool) {
 	w.t.Helper()
-	for deadline := time.Now().Add(patience); !cond(); {
+	w.awaitFor(patience, what, cond)
+}
+
+func (w *world) awaitFor(long time.Duration, what string, cond func() bool) {
+	w.t.Helper()
+	for deadline := time.Now().Add(long); !cond(); {
 		if time.Now().After(deadline) {
-			w.fail("%s: not within %s", what, patience)
+			w.fail("%s: not within %s", what, long)
 		}
 		w.breathe()
 	}

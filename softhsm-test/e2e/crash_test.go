@@ -64,7 +64,7 @@ func TestEveryKillPoint(t *testing.T) {
 	}
 	var sum tally
 	t.Run("stories", func(t *testing.T) {
-		for _, s := range slices.Concat(namedStories(), repointStories(), callStories()) {
+		for _, s := range slices.Concat(namedStories(), repointStories(), replaceStories(), callStories()) {
 			t.Run(s.name, func(t *testing.T) {
 				t.Parallel()
 				for try := range tokenTries {

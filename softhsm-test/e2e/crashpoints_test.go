@@ -86,7 +86,7 @@ func sources(t *testing.T, rooms ...string) (found []string) {
 func TestEveryBoundaryInTheSourceIsAmongTheKillPoints(t *testing.T) {
 	var told []byte
 	for _, file := range []string{"crashnamed_test.go", "crashconsent_test.go", "crashapprovals_test.go",
-		"crashrepoint_test.go"} {
+		"crashrepoint_test.go", "crashreplace_test.go"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -206,7 +206,7 @@ func (c *crash) wantPatches(n int) {
 	c.t.Helper()
 	done := 0
 	for _, r := range c.emu.Requests() {
-		if r.Method == http.MethodPatch && r.Done > 0 && r.Done < 300 {
+		if r.Method == http.MethodPatch && r.Operation == "resource" && r.Done > 0 && r.Done < 300 {
 			done++
 		}
 	}
@@ -234,6 +234,6 @@ func (in *inside) users() (*consumer.Watcher, func(context.Context, rotate.Move)
 	watcher.Use(c, nil)
 	return watcher, func(ctx context.Context, m rotate.Move) error {
 		return c.Repoint(ctx, consumer.Move{ID: m.Consumer, Vault: m.Vault.URL, Key: m.Key, From: m.From,
-			Version: m.Version})
+			NewVault: m.NewVault.URL, NewKey: m.NewKey, Version: m.Version})
 	}
 }

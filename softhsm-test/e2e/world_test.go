@@ -308,11 +308,12 @@ func (w *world) wait(what string, cond func(status.Snapshot, status.Key) bool) {
 	var last status.Snapshot
 	err := poll(patience, func() bool {
 		s, ok := w.look()
-		if !ok || len(s.Keys) != 1 {
+		k, found := s.Key(keyName)
+		if !ok || !found {
 			return false
 		}
 		last = s
-		return cond(s, s.Keys[0])
+		return cond(s, k)
 	}, w.daemon.ended)
 	if err != nil {
 		text, _ := json.MarshalIndent(last, "", " ")

@@ -6,13 +6,13 @@ import (
 )
 
 // aiServices is Microsoft.CognitiveServices/accounts: it never looks for a new version
-// and takes keys of one size. One that is set is in effect minutes later.
+// and takes keys of one size, in one vault. One that is set is in effect minutes later.
 var aiServices = &kind{
 	word: "ai", path: "Microsoft.CognitiveServices/accounts",
 	bits: []int{2048}, needsVersion: true,
 	moving: 5 * time.Minute,
 	puts:   byState, patches: byState,
-	vaultOnly: true, sameRegion: true, etagged: true,
+	vaultOnly: true, sameRegion: true, oneVault: true, etagged: true,
 	whole: [][]string{{"properties", "encryption"}},
 	wants: func(c *consumer, d document) (want, error) {
 		e := d.sub("properties", "encryption")

@@ -59,6 +59,8 @@ func (c *consumer) mayChange(next keyRef) error {
 	switch {
 	case c.ready && c.kind.atCreation && !mine && next != own:
 		return badKey("%s takes a customer-managed key only when it is made.", c.kind.path)
+	case c.kind.oneVault && mine && next != own && next.vault != c.key.vault:
+		return badKey("%s stays in the vault %s: its key cannot be in another one.", c.id, c.key.vault)
 	case c.kind.keysOnly && mine && next == own:
 		return badKey("%s has a customer-managed key, which cannot be taken away again.", c.id)
 	}

@@ -27,6 +27,8 @@ type kind struct {
 	// vaultOnly refuses keys of a Managed HSM, sameRegion those of a vault in another region, and noExpiry those with
 	// an expiry date.
 	vaultOnly, sameRegion, noExpiry bool
+	// oneVault refuses a key in another vault than the one before.
+	oneVault bool
 	// codes are the service's own words for a refusal; others have BadRequest.
 	codes refusalCodes
 	// atCreation lets a key be given only when the resource is made; keysOnly never takes it away again.

@@ -43,7 +43,7 @@ func (s *Store) settle(ctx context.Context, c stored.Change, lost error) error {
 	last := c.Entries[len(c.Entries)-1]
 	for try := range settleTries {
 		if try > 0 {
-			pause(ctx, time.Duration(try)*50*time.Millisecond)
+			s.pause(ctx, time.Duration(try)*50*time.Millisecond)
 		}
 		hash, err := s.hashAt(ctx, last.Seq)
 		if err != nil {

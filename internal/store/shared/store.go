@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -22,6 +23,10 @@ type Options struct {
 	Now        func() time.Time
 	Registerer prometheus.Registerer // nil: no metrics
 	CallTime   time.Duration         // bounds one call of the engine, and with its tries a write thrice that; 0: 5 s
+	// Flush has what was written to a file in Dir outlive a crash of the host; nil: fdatasync(2).
+	Flush func(*os.File) error
+	// Pause waits, or until its context ends; nil: by the host's clock.
+	Pause func(context.Context, time.Duration)
 }
 
 // Store is the state of an instance with several hosts. Any goroutine may call its methods.
@@ -30,6 +35,7 @@ type Store struct {
 	dir     string
 	host    string
 	now     func() time.Time
+	pause   func(context.Context, time.Duration)
 	metrics *stored.Metrics
 
 	records  *stored.Kept[record.Record]
@@ -67,6 +73,7 @@ func Open(ctx context.Context, engine stored.Engine, o Options) (*Store, error) 
 
 func open(ctx context.Context, engine stored.Engine, o Options) (*Store, error) {
 	s := &Store{engine: limited{engine, cmp.Or(o.CallTime, callTime)}, dir: o.Dir, host: o.Host, now: o.Now,
+		pause:   o.Pause,
 		records: stored.NewKept(record.Record.Clone), vaults: stored.NewKept(record.Vault.Clone),
 		settings: stored.NewKept(record.Settings.Clone), writing: make(chan struct{}, 1),
 		known:   known{busy: make(chan struct{}, 1)},
@@ -74,6 +81,12 @@ func open(ctx context.Context, engine stored.Engine, o Options) (*Store, error) 
 	var err error
 	if s.known.seen, err = openSeen(o.Dir); err != nil {
 		return nil, err
+	}
+	if o.Flush != nil {
+		s.known.seen.flush = o.Flush
+	}
+	if s.pause == nil {
+		s.pause = pause
 	}
 	s.known.lockAnyway()
 	defer s.known.unlock()

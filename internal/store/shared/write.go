@@ -233,7 +233,7 @@ func (s *Store) again(ctx context.Context, try int, c stored.Change, cause error
 			Doing: fmt.Sprintf("save a change, before which other hosts came %d times", try)}
 	}
 	if try > 1 {
-		pause(ctx, rand.N(time.Duration(min(try, 10))*5*time.Millisecond))
+		s.pause(ctx, rand.N(time.Duration(min(try, 10))*5*time.Millisecond))
 	}
 	if err := s.follow(ctx); err != nil {
 		return err

@@ -105,11 +105,9 @@ func (m *Memory) Heads(ctx context.Context) (heads map[string]stored.Head, at st
 // Entries returns at most limit entries from a number on.
 func (m *Memory) Entries(ctx context.Context, from uint64, limit int) (found []chain.Linked, err error) {
 	err = m.locked(ctx, func() error {
-		for _, l := range m.entries {
-			if l.Seq >= from && len(found) < limit {
-				found = append(found, l)
-			}
-		}
+		begin := min(max(from, 1)-1, uint64(len(m.entries))) // the entry with number n is the n-th
+		rest := m.entries[begin:]
+		found = slices.Clone(rest[:min(limit, len(rest))])
 		return nil
 	})
 	return found, err
