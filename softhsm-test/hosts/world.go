@@ -111,7 +111,8 @@ func (w *world) makeAzure() (err error) {
 			emulator.VaultConfig{Host: host, Profile: emulator.KeyVaultPremium, PurgeProtection: true},
 		)
 	}
-	if w.azure, err = emulator.Start(emulator.Options{Vaults: vaults, Now: func() time.Time { return w.clock.Now() }}); err != nil {
+	w.azure, err = emulator.Start(emulator.Options{Vaults: vaults, Now: w.clock.Now})
+	if err != nil {
 		return err
 	}
 	w.proxy, err = forward("azure", w.net.here(azureLAN), strings.TrimPrefix(w.azure.ProxyURL(), "http://"))
