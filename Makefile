@@ -210,10 +210,10 @@ crashtest: deps ## the real processes killed at every kill point and at system c
 	@go test -count=1 -v -timeout 40m -parallel 6 -run '^TestEveryKillPoint$$' ./softhsm-test/e2e -args -every-kill \
 	  | grep -Ev '^(=== |--- PASS| +--- (PASS|SKIP)|PASS$$|ok )'
 
-bench: deps-bench ## keyd beside bare calls and an operator's script; the hop between its processes; the emulator
-	go test -run '^$$' -bench . -benchtime 1x -timeout 20m ./softhsm-test/bench
-	go test -run '^$$' -bench . -benchtime 5s ./internal/hsm
-	go test -run '^$$' -bench . -benchtime 3s ./internal/emulator
+bench: deps-bench ## keyd beside bare calls and a script; its processes; the emulator (SAMPLE=1: whether it still runs)
+	$(if $(SAMPLE),,go test -run '^$$' -bench . -benchtime 1x -timeout 20m ./softhsm-test/bench)
+	$(if $(SAMPLE),KEYD_BENCH_KEYS=2) go test -run '^$$' -bench . -benchtime $(if $(SAMPLE),1x,5s) ./internal/hsm
+	go test -run '^$$' -bench . -benchtime $(if $(SAMPLE),1x,3s) ./internal/emulator
 
 # At most a thousand keys in a vault. CI judges the counts, and nothing judges the times.
 scale: deps ## what a key costs, by KEYS=n (10), VAULTS=k, LOOKS=m (3); JUDGE=1 fails above the goals for calls

@@ -230,9 +230,14 @@ func (w *world) Rotate(ctx context.Context, _ string, o control.RotateOptions) (
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
+	refusal := w.refusal
+	if w.replaced {
+		refusal = &control.RefusedError{Text: "key sa-cmk-key is replaced by sa-cmk-key-2, and its versions are disabled: " +
+			"keyd replace sa-cmk-key --status"}
+	}
 	var out []control.Accepted
 	for _, k := range o.Keys {
-		if err := cmp.Or(w.has(k), w.refusal); err != nil {
+		if err := cmp.Or(w.has(k), refusal); err != nil {
 			return nil, err
 		}
 		out = append(out, control.Accepted{Key: k, Request: request, Joined: w.joined})

@@ -222,7 +222,7 @@ func (h *host) stop() {
 
 // prove is how an effect makes sure that the host still leads.
 func (h *host) prove(ctx context.Context) error {
-	defer h.uses()()
+	defer h.calls()()
 	err := h.elector.Prove(ctx)
 	if over := new(leader.OverError); errors.As(err, &over) {
 		h.lose(over.Epoch, err.Error())

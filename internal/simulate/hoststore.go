@@ -50,24 +50,30 @@ func (h *host) uses() (done func()) {
 	}
 }
 
+// calls is uses for what the daemon's loop calls, unless its process was ended: the store is the next one's.
+func (h *host) calls() (done func()) {
+	h.hs.w.alive()
+	return h.uses()
+}
+
 func (h *host) Load(ctx context.Context, name string) (record.Record, error) {
-	defer h.uses()()
+	defer h.calls()()
 	return h.store.Load(ctx, name)
 }
 
 func (h *host) Names(ctx context.Context) ([]string, error) {
-	defer h.uses()()
+	defer h.calls()()
 	return h.store.Names(ctx)
 }
 
 func (h *host) LoadVault(ctx context.Context, url string) (record.Vault, error) {
-	defer h.uses()()
+	defer h.calls()()
 	return h.store.LoadVault(ctx, url)
 }
 
 func (h *host) Save(ctx context.Context, r record.Record, entries ...chain.Entry) (record.Record, error) {
 	h.hs.w.store.judgeEntries(r, entries)
-	defer h.uses()()
+	defer h.calls()()
 	h.saving = []record.Record{r}
 	if strings.HasSuffix(string(entries[0].Event), "intended") && h.hs.oneIn(25) {
 		h.hs.lag(time.Minute) // which loses the intent of an effect that is about to begin
@@ -81,13 +87,13 @@ func (h *host) Save(ctx context.Context, r record.Record, entries ...chain.Entry
 }
 
 func (h *host) SaveTogether(ctx context.Context, recs []record.Record, entries [][]chain.Entry) error {
-	defer h.uses()()
+	defer h.calls()()
 	h.saving = recs
 	return h.refused(ctx, h.store.SaveTogether(ctx, recs, entries))
 }
 
 func (h *host) SaveVault(ctx context.Context, r record.Vault, entries ...chain.Entry) (record.Vault, error) {
-	defer h.uses()()
+	defer h.calls()()
 	r, err := h.store.SaveVault(ctx, r, entries...)
 	return r, h.refused(ctx, err)
 }
