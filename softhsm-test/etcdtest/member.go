@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -42,17 +43,23 @@ func (m *Member) Launch() error {
 	m.cmd.Env = []string{"PATH=" + os.Getenv("PATH")} // etcd takes every ETCD_… variable for an argument
 	m.cmd.Stdout, m.cmd.Stderr = log, log
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	err = m.cmd.Start()
+	ended, started := make(chan struct{}), make(chan error)
+	go func(cmd *exec.Cmd) { // on a thread that lives as long as the member: see Pdeathsig
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait()
+			close(ended)
+		}
+	}(m.cmd)
+	err = <-started
 	_ = log.Close()
 	if err != nil {
 		m.cmd = nil
 		return err
 	}
-	m.ended = make(chan struct{})
-	go func(cmd *exec.Cmd, ended chan struct{}) {
-		_ = cmd.Wait()
-		close(ended)
-	}(m.cmd, m.ended)
+	m.ended = ended
 	return nil
 }
 

@@ -32,7 +32,20 @@ func (h *host) path(name string) string { return filepath.Join(h.dir, name) }
 // start starts the daemon by the world's clock.
 func (h *host) start() error { return h.startBy(h.w.clock) }
 
+// startBy returns once the daemon answers. As systemd does, it starts the daemon again when that could not begin.
 func (h *host) startBy(clock fasttime.Clock) error {
+	return h.w.eventually("the daemon of host "+h.name+" answers", func() bool {
+		if !h.runs() {
+			if err := h.launch(clock); err != nil {
+				return false
+			}
+		}
+		_, err := h.look()
+		return err == nil
+	})
+}
+
+func (h *host) launch(clock fasttime.Clock) error {
 	log, err := os.OpenFile(h.path("keyd.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
