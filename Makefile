@@ -39,7 +39,8 @@ CYCLONEDX := .tools/cyclonedx-gomod
 CYCLONEDX_VERSION := v1.10.0
 
 .PHONY: help check-go deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bench deps-bare \
-	deps-hosts demo-hosts test-hosts build package test-package test-system test-clients test-recordings test-az test-alerts test-consumers \
+	deps-hosts demo-hosts test-hosts build package \
+	test-package test-system test-clients test-recordings test-az test-alerts test-consumers \
 	test-p11-kit test-page test-bare screenshots demo test simulate decade lint faults fuzz crashtest scale bench \
 	bench-crowd idle test-insider clean
 
@@ -131,7 +132,7 @@ test-hosts: deps-hosts ## several hosts on one store, and what goes wrong betwee
 	$(BIN)/hosts -build $(BIN)/fast/keyd
 	@exec $(BIN)/hosts -keyd $(BIN)/fast/keyd $(if $(SAMPLE),-sample) -keys $(or $(KEYS),200) -only '$(ONLY)'
 
-demo-hosts: deps-hosts ## three hosts: the leader is killed in a rotation, and another finishes it (DEMO_SECONDS=n ends it)
+demo-hosts: deps-hosts ## three hosts: the leader is killed in a rotation, and another finishes it (DEMO_SECONDS=n)
 	@softhsm-test/demo/build -trimpath -tags killpoints -o $(BIN)/mortal/ ./cmd/keyd ./softhsm-test/hosts
 	@exec $(if $(filter 0,$(shell id -u)),,sudo) $(BIN)/mortal/hosts -keyd $(BIN)/mortal/keyd -demo \
 	  -seconds $(or $(DEMO_SECONDS),0)

@@ -25,8 +25,8 @@ const (
 // lists, wraps, opens with or destroys it.
 func trialLabel(trier string) string { return "keyd-selftest/" + trier }
 
-// trialID is the throw-away pair's CKA_ID. On one host it is always the same, so that keyd finds everything that a crash left,
-// even an object without a label.
+// trialID is the throw-away pair's CKA_ID. On one host it is always the same, so that keyd finds everything that a
+// crash left, even an object without a label.
 func trialID(trier string) key.ID {
 	sum := sha256.Sum256([]byte(trialLabel(trier)))
 	return key.ID(hex.EncodeToString(sum[:16]))

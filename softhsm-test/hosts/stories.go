@@ -264,7 +264,8 @@ func rolling(w *world) error {
 		if err := errors.Join(h.stop(), h.start()); err != nil {
 			return err
 		}
-		if err := w.eventually("host "+h.name+" answers", func() bool { _, err := h.look(); return err == nil }); err != nil {
+		answers := func() bool { _, err := h.look(); return err == nil }
+		if err := w.eventually("host "+h.name+" answers", answers); err != nil {
 			return err
 		}
 		if err := w.rotate(w.next()); err != nil {
