@@ -232,8 +232,10 @@ func (w *world) Rotate(ctx context.Context, _ string, o control.RotateOptions) (
 	}
 	refusal := w.refusal
 	if w.replaced {
-		refusal = &control.RefusedError{Text: "key sa-cmk-key is replaced by sa-cmk-key-2, and its versions are disabled: " +
-			"keyd replace sa-cmk-key --status"}
+		refusal = &control.RefusedError{
+			Text: "key sa-cmk-key is replaced by sa-cmk-key-2, and its versions are disabled: " +
+				"keyd replace sa-cmk-key --status",
+		}
 	}
 	var out []control.Accepted
 	for _, k := range o.Keys {

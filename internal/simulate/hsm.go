@@ -151,11 +151,15 @@ func (h *hsm) Generate(
 	if err != nil {
 		return err
 	}
-	if h.generated[id] {
+	lost := h.w.landsLate(intent{chain.GenerationIntended, id, ""})
+	switch {
+	case h.generated[id] && h.w.result.Lost > 0: // a successor read a record without the intent, and asked for the pair
+		return failed(key.Refused, "model: there is something under %s", id)
+	case h.generated[id]:
 		h.w.violate("C_GenerateKeyPair is called a second time for CKA_ID %s of %s", id, name)
 	}
 	// What a store forgot it may ask for again, unless there is a pair.
-	h.generated[id] = !h.w.landsLate(intent{chain.GenerationIntended, id, ""})
+	h.generated[id] = !lost
 	h.w.judgeStep(intent{chain.GenerationIntended, id, ""}, "the making of a pair")
 	pair := func(half bool) {
 		o := &object{
