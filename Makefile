@@ -152,7 +152,8 @@ demo: deps ## a key made in SoftHSM, imported into two vaults, proven and rotate
 	@exec $(BIN)/demo
 
 # They begin first, so that the others do not wait for them at the end.
-SLOWEST := ./softhsm-test/e2e ./softhsm-test/azurefaults ./internal/rotate ./internal/emulator
+SLOWEST := ./softhsm-test/e2e ./internal/simulate ./internal/hsm ./softhsm-test/azurefaults ./internal/rotate \
+  ./internal/emulator
 
 test: deps ## every test (but SKIP=pattern), with the race detector; the last line names tests that lacked a right
 	.ci/test -race -timeout 20m -p 3 -parallel 4 $(if $(SKIP),-skip '$(SKIP)') $(SLOWEST) ./...
@@ -171,8 +172,9 @@ test-p11-kit: deps-p11-kit ## the suite of docs/testing-with-your-hsm.md, on a t
 test-insider: deps ## every attack from within: on the HSM side's socket, the state, the audit, the retire rule
 	@.ci/insider
 
-simulate: ## SEEDS=n simulated stories, FIRST=k onwards (500 from 1), or SEED=k alone with its trace
-	@SEEDS=$${SEEDS:-500} go test -count=1 -timeout 0 -v -run '^TestSimulation$$' ./internal/simulate \
+simulate: ## SEEDS=n simulated stories, FIRST=k onwards (500 from 1), SEED=k alone; BROKEN=1: keyds that it must catch
+	@SEEDS=$${SEEDS:-500} go test -count=1 -timeout 0 -v -run '^Test$(if $(BROKEN),ABroken,Simulation$$)' \
+	  ./internal/simulate \
 	  | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
 
 decade: ## ten simulated years of KEYS=n keys (default 100), by SEED=k (default 1), and what their state costs
