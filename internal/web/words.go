@@ -66,6 +66,7 @@ var steps = map[string][3]string{
 	"repoint-failed": {"Recording that a consumer did not move", "A consumer did not move", "in"},
 	"repoint-met":    {"Recording that a consumer need not move", "A consumer need not move", "in"},
 	"repoint-lapsed": {"Ending a request to move a consumer", "A request to move a consumer lapsed", ""},
+	"replace-done":   {"Recording that the key is replaced", "Another key has replaced this one", ""},
 	"end-consent":    {"Ending the consent to the retire rule", "The consent to the retire rule has ended", ""},
 	"disable-late": {"Recording that a disabling came late", "A disabling came late; keyd undoes it",
 		"in"},
