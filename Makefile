@@ -127,10 +127,10 @@ test-consumers: deps ## every kind of consumer lives through rotations and retir
 	  | grep -Ev '^ *(=== |--- PASS|PASS$$)|^ok +.*github'
 
 # Each host is a network namespace, which only root can make; bin/fast/keyd follows a clock that runs faster.
-test-hosts: deps-hosts ## several hosts on one store, and what goes wrong between them (as root; SAMPLE=1; KEYS=n, 200)
+test-hosts: deps-hosts ## several hosts on one store, and what goes wrong between them (as root; SAMPLE=1; KEYS=n, 30)
 	go build -trimpath -o $(BIN)/hosts ./softhsm-test/hosts
 	$(BIN)/hosts -build $(BIN)/fast/keyd
-	@exec $(BIN)/hosts -keyd $(BIN)/fast/keyd $(if $(SAMPLE),-sample) -keys $(or $(KEYS),200) -only '$(ONLY)'
+	@exec $(BIN)/hosts -keyd $(BIN)/fast/keyd $(if $(SAMPLE),-sample) -keys $(or $(KEYS),30) -only '$(ONLY)'
 
 demo-hosts: deps-hosts ## three hosts: the leader is killed in a rotation, and another finishes it (DEMO_SECONDS=n)
 	@softhsm-test/demo/build -trimpath -tags killpoints -o $(BIN)/mortal/ ./cmd/keyd ./softhsm-test/hosts
