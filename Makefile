@@ -122,8 +122,8 @@ test-alerts: deps-alerts build ## real Prometheus and Alertmanager watch the rea
 	go test -c -tags alerts -o $(BIN)/alertstest ./softhsm-test/alertstest
 	cd softhsm-test/alertstest && $(CURDIR)/$(BIN)/alertstest -test.failfast -bin $(CURDIR)/$(BIN)
 
-test-consumers: deps ## every kind of consumer lives through rotations and retiring, and loses nothing
-	@go test -count=1 -timeout 20m -tags consumers -v ./softhsm-test/consumers \
+test-consumers: deps ## every kind of consumer lives through rotations, retiring, a compromise (not with SAMPLE=1)
+	@go test -count=1 -timeout 20m -tags consumers -v ./softhsm-test/consumers $(if $(SAMPLE),-args -sample) \
 	  | grep -Ev '^ *(=== |--- PASS|PASS$$)|^ok +.*github'
 
 # Each host is a network namespace, which only root can make; bin/fast/keyd follows a clock that runs faster.

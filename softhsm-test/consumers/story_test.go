@@ -3,6 +3,7 @@
 package consumers
 
 import (
+	"flag"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -32,7 +33,17 @@ type story struct {
 	keys string // of the configuration
 }
 
+var sample = flag.Bool("sample", false, "end before the compromise")
+
 func scenes() []scene {
+	if *sample {
+		return lives()
+	}
+	return slices.Concat(lives(), replaces())
+}
+
+// lives is how consumers live under a key.
+func lives() []scene {
 	return []scene{
 		{"consumers of every kind take the first version, write and read", (*story).begin},
 		{"they write and read while keyd rotates, and keyd moves the pinned ones: one by itself, one when told to",
@@ -48,6 +59,12 @@ func scenes() []scene {
 		{"keyd disables that version too, and nobody loses anything", (*story).retireData},
 		{"they live through another rotation", (*story).rotateAgain},
 		{"when every backup is gone, they read everything that they ever wrote", (*story).end},
+	}
+}
+
+// replaces is what follows a compromise.
+func replaces() []scene {
+	return []scene{
 		{"the key is compromised: keyd names who cannot leave the vault, and what to write for the new key",
 			(*story).compromised},
 		{"keyd sets every consumer to the new key, one after the other, while they write and read", (*story).replace},
