@@ -43,7 +43,7 @@ Tables of an older schema are brought to this one's. In a store of another insta
 
 With --as another role makes the tables and owns them, so that the daemon's role may add audit entries and not change
 them. init then prints the SQL that gives the daemon's role its rights.`,
-		Example: "  keyd store init --as keyd_owner --password-file /root/keyd-owner-password",
+		Example: "  keyd store init --as keyd_owner --password-file /etc/keyd/owner-password",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			made, err := daemon.InitStore(cmd.Context(), path, as)

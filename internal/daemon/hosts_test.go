@@ -341,6 +341,17 @@ func awaitEvents(t *testing.T, s Store, want ...string) {
 	t.Fatalf("the chain has %q, want %q", got, want)
 }
 
+func awaitReady(t *testing.T, d *Daemon) {
+	t.Helper()
+	for range 6000 {
+		if ready, _ := d.Ready(); ready {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("%s is not ready", d.host)
+}
+
 func TestAnotherHostGoesOnWhenTheLeaderStops(t *testing.T) {
 	a, b, _ := twoHosts(t)
 	start := func(d *Daemon) (stop func()) {
@@ -358,9 +369,7 @@ func TestAnotherHostGoesOnWhenTheLeaderStops(t *testing.T) {
 	awaitEvents(t, b.store, "daemon started host-a", "leader changed host-a")
 	stopB := start(b)
 	awaitEvents(t, b.store, "daemon started host-a", "leader changed host-a", "daemon started host-b")
-	for ready, _ := b.Ready(); !ready; ready, _ = b.Ready() {
-		time.Sleep(10 * time.Millisecond)
-	}
+	awaitReady(t, b)
 	stopA()
 	awaitEvents(t, b.store, "daemon started host-a", "leader changed host-a", "daemon started host-b",
 		"daemon stopped host-a", "leader changed host-b")

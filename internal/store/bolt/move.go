@@ -155,6 +155,18 @@ func (a *Arriving) Close() error {
 
 // replaceable refuses to take the place of a state that is in use.
 func replaceable(path string) error {
+	return refuseInUse(path, "which nothing replaces: name another state_dir, or move the file away if you know that "+
+		"nobody needs it")
+}
+
+// CheckLeft refuses a folder that has a state in use, where the state should have moved elsewhere.
+func CheckLeft(dir string) error {
+	return refuseInUse(filepath.Join(dir, fileName), "and the configuration names another store: move it there with "+
+		"keyd store copy --from OLD.yaml --to NEW.yaml; if nobody needs it, move the file away")
+}
+
+// refuseInUse refuses a state file that was not sealed, and says what to do. No file is none in use.
+func refuseInUse(path, todo string) error {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -164,32 +176,7 @@ func replaceable(path string) error {
 	}
 	why, err := s.Sealed(context.Background())
 	if err == nil && why == "" {
-		err = fmt.Errorf(
-			"%s is a state in use, which nothing replaces: name another state_dir, or move the file away "+
-				"if you know that nobody needs it",
-			path,
-		)
-	}
-	return errors.Join(err, s.Close())
-}
-
-// CheckLeft refuses a folder that has a state in use, where the state should have moved elsewhere.
-func CheckLeft(dir string) error {
-	path := filepath.Join(dir, fileName)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	s, err := OpenReadOnly(path)
-	if err != nil {
-		return err
-	}
-	why, err := s.Sealed(context.Background())
-	if err == nil && why == "" {
-		err = fmt.Errorf(
-			"%s is a state in use, and the configuration names another store: move it there with keyd store "+
-				"copy --from OLD.yaml --to NEW.yaml; if nobody needs it, move the file away",
-			path,
-		)
+		err = fmt.Errorf("%s is a state in use, %s", path, todo)
 	}
 	return errors.Join(err, s.Close())
 }
