@@ -83,7 +83,7 @@ func (w *Watcher) lookAtAll(ctx context.Context, soon bool) (again bool) {
 	w.forget(policies)
 	var busy []key.Policy
 	for _, p := range policies {
-		if asks(p) {
+		if p.AsksUsers() {
 			busy = append(busy, p)
 		}
 	}
@@ -117,15 +117,12 @@ func (w *Watcher) sleep(ctx context.Context, d time.Duration) (used bool) {
 	return false
 }
 
-// asks reports whether there is anybody to ask about a key.
-func asks(p key.Policy) bool { return len(p.Consumers)+len(p.Workspaces) > 0 || p.Discover }
-
 // forget drops what was seen of keys about which nobody is to be asked any more.
 func (w *Watcher) forget(policies []key.Policy) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for name := range w.keys {
-		if !slices.ContainsFunc(policies, func(p key.Policy) bool { return p.Key == name && asks(p) }) {
+		if !slices.ContainsFunc(policies, func(p key.Policy) bool { return p.Key == name && p.AsksUsers() }) {
 			delete(w.keys, name)
 		}
 	}
@@ -133,7 +130,7 @@ func (w *Watcher) forget(policies []key.Policy) {
 
 // Look looks now. It returns the zero value for a key about which nobody is to be asked.
 func (w *Watcher) Look(ctx context.Context, p key.Policy) record.Usage {
-	if !asks(p) {
+	if !p.AsksUsers() {
 		return record.Usage{}
 	}
 	return w.look(ctx, w.round(), p)

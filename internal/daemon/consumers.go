@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/consumer"
@@ -24,12 +23,21 @@ func (d *Daemon) makeConsumers() {
 
 // watched are the policies of the keys, each with the key that replaces it.
 func (d *Daemon) watched() []key.Policy {
-	policies := slices.Clone(d.config().Policies)
-	if d.rotator == nil { // keyd is being built: it has made no step yet
-		return policies
+	all := d.config().Policies
+	if d.rotator == nil { // keyd is being built: it looks at nobody yet
+		return all
 	}
-	for i := range policies {
-		policies[i].Heir = d.rotator.Heir(policies[i].Key)
+	var policies []key.Policy
+	for _, p := range all {
+		if p.AsksUsers() {
+			var err error
+			if p.Heir, err = d.rotator.Heir(context.Background(), p.Key); err != nil {
+				d.log.Warn("keyd does not look at those who use a key, because it cannot read which key replaces it",
+					"KEY", p.Key, "error", err.Error())
+				continue
+			}
+		}
+		policies = append(policies, p)
 	}
 	return policies
 }

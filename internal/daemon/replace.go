@@ -60,7 +60,10 @@ func (d *Daemon) replacement(ctx context.Context, o control.ReplaceOptions) (sho
 
 // lookAtUsers looks now, also at what is set to the new key already.
 func (d *Daemon) lookAtUsers(ctx context.Context, p key.Policy, want rotate.Replacing) {
-	p.Heir = d.rotator.Heir(p.Key)
+	var err error
+	if p.Heir, err = d.rotator.Heir(ctx, p.Key); err != nil {
+		return // whoever called reads the record, too, and says so
+	}
 	if heir, known := d.loop.Policy(want.With); p.Heir == nil && known && want.With != "" {
 		p.Heir = &key.Heir{Key: heir.Key, Vaults: heir.Vaults}
 	}

@@ -104,11 +104,13 @@ func (d *Daemon) standing(ctx context.Context, at time.Time, name string, revisi
 	if !ok {
 		return nil
 	}
-	p.Heir = d.rotator.Heir(name)
 	now := &standing{policies: d.standings.policies, key: keyOf(p)}
 	var rec record.Record
 	if err == nil {
 		rec, err = d.store.Load(ctx, name)
+	}
+	if err == nil && rec.Replacement != nil {
+		p.Heir, err = d.rotator.Heir(ctx, name)
 	}
 	if err != nil {
 		now.err = err

@@ -135,6 +135,9 @@ type Policy struct {
 	Retained bool
 }
 
+// AsksUsers reports whether there is anybody to ask who uses the key.
+func (p Policy) AsksUsers() bool { return len(p.Consumers)+len(p.Workspaces) > 0 || p.Discover }
+
 // Vault returns the policy's vault with this URL.
 func (p Policy) Vault(url string) (Vault, bool) {
 	for _, v := range p.Vaults {

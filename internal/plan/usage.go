@@ -18,8 +18,7 @@ const usersPoll = time.Hour
 
 // AsksUsers reports whether there is anything to look at to know who uses the key.
 func (in Input) AsksUsers() bool {
-	p := in.Policy
-	return len(p.Consumers)+len(p.Workspaces) > 0 || p.Discover || !in.Seen.Usage.At.IsZero()
+	return in.Policy.AsksUsers() || !in.Seen.Usage.At.IsZero()
 }
 
 // usersSeenNow reports whether keyd looked at those who use the key in this very step.

@@ -370,11 +370,18 @@ func withHeir(p key.Policy, by *plan.NewKey) key.Policy {
 	return p
 }
 
-// Heir is the key that replaces another one, as the last step of that one knew; nil: none does.
-func (r *Rotator) Heir(name string) *key.Heir {
-	h, _ := r.heirs.Load(name)
-	heir, _ := h.(*key.Heir)
-	return heir
+// Heir is the key that replaces another one; nil: none does. It comes from the record, so that a new process knows it
+// before its first step: who looks at consumers without it takes one that went to the new key for gone.
+func (r *Rotator) Heir(ctx context.Context, name string) (*key.Heir, error) {
+	rec, err := r.load(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	by, err := r.newKey(ctx, &rec)
+	if err != nil {
+		return nil, err
+	}
+	return withHeir(key.Policy{}, by).Heir, nil
 }
 
 func sumOf(shown any) string {

@@ -155,6 +155,18 @@ func (w *world) entriesOf(p key.Policy, events ...chain.Event) (list []string) {
 	return list
 }
 
+func TestANewProcessKnowsWhichKeyReplacesAnotherBeforeItsFirstStep(t *testing.T) {
+	w, p, _ := compromised(t)
+	if heir, err := w.rotator().Heir(t.Context(), p.Key); heir != nil || err != nil {
+		t.Errorf("before the replacement: %+v, %v", heir, err)
+	}
+	w.begin(p)
+	heir, err := w.rotator().Heir(t.Context(), p.Key) // a new one, which has made no step
+	if err != nil || !heir.Has("sa-cmk-key-2", weu.URL) {
+		t.Errorf("after it began: %+v, %v", heir, err)
+	}
+}
+
 func TestAKeyIsReplacedAndDisabledLast(t *testing.T) {
 	w, p, e := compromised(t)
 	shown := w.begin(p)

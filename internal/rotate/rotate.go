@@ -170,8 +170,6 @@ type Rotator struct {
 	// spareRefused has, by key, the time at which the HSM side last would not make the pair of a spare. It is not in
 	// the record: a new process may as well try once more.
 	spareRefused sync.Map
-	// heirs has, by key, the one that replaces it, as its last step knew.
-	heirs sync.Map
 }
 
 // New returns a Rotator.

@@ -29,7 +29,6 @@ func (r *Rotator) StepKey(ctx context.Context, p key.Policy) (plan.Step, error) 
 		by.Seen = r.Observer.Inspect(ctx, by.Policy, *by.Record, nil)
 	}
 	p = withHeir(p, by)
-	r.heirs.Store(p.Key, p.Heir)
 	o := r.Observer.Last(p.Key)
 	if r.wantsLook(p, o) {
 		o = r.Observer.Observe(ctx, p, rec)
