@@ -19,7 +19,9 @@ func emulatorDelay(by time.Duration) emulator.Rule {
 	return emulator.Rule{Operation: "import", Delay: by}
 }
 
-// twoPrimaries promotes the standby while the primary goes on.
+// twoPrimaries promotes the standby while the primary goes on, and somebody has that wait for nobody any more. keyd
+// does nothing by what the old primary alone has. A host that saw something there, such as a commit that was waiting,
+// stops the instance, until an operator accepts that it is lost.
 func twoPrimaries(w *world) error {
 	p, ok := w.engine.(*postgres)
 	if !ok {
@@ -32,10 +34,47 @@ func twoPrimaries(w *world) error {
 	if err := p.used[old].Set("synchronous_standby_names = ''"); err != nil { // it waits for nobody any more
 		return err
 	}
+	defer w.acceptLosses()()
 	if err := errors.Join(w.rotate(w.next()), w.settle()); err != nil {
 		return err
 	}
 	return p.drop(old)
+}
+
+// acceptLosses has an operator look, until the function that it returns is called, whether the instance has stopped
+// because the store lost a change, and accept that.
+func (w *world) acceptLosses() (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(time.Second):
+			}
+			if w.stopped() {
+				_ = w.accept() // or the next time
+			}
+		}
+	}()
+	return func() { close(done); <-ended }
+}
+
+// stopped reports whether the instance has stopped because the store lost a change.
+func (w *world) stopped() bool {
+	out, err := w.hosts[0].command("store", "status", "--config", w.hosts[0].path("keyd.yaml"))
+	return err != nil && strings.Contains(out, "stopped: ")
+}
+
+// accept has each host go on with the store as it is.
+func (w *world) accept() (err error) {
+	for _, h := range w.hosts {
+		_, failed := h.command("store", "accept", "--reason", "a test: what the old primary alone had is lost",
+			"--socket", h.path("keyd.sock"))
+		err = errors.Join(err, failed)
+	}
+	return err
 }
 
 // missedCommit promotes a standby that lacks what the hosts have seen. All of them stop until each of them was told to
@@ -87,11 +126,7 @@ func (w *world) allSaw() bool {
 
 // goOn requires that nobody leads though proofs go on, and then has each host accept the store as it is.
 func (w *world) goOn() error {
-	h := w.hosts[0]
-	if err := w.eventually("the instance has stopped", func() bool {
-		out, err := h.command("store", "status", "--config", h.path("keyd.yaml"))
-		return err != nil && strings.Contains(out, "stopped: ")
-	}); err != nil {
+	if err := w.eventually("the instance has stopped", w.stopped); err != nil {
 		return err
 	}
 	if err := w.eventually("no host leads", func() bool { l, _ := w.leader(); return l == nil }); err != nil {
@@ -112,11 +147,5 @@ func (w *world) goOn() error {
 	if l, _ := w.leader(); l != nil {
 		return fmt.Errorf("host %s leads again, though nobody has accepted the store that lost a commit", l.name)
 	}
-	for _, h := range w.hosts {
-		if _, err := h.command("store", "accept", "--reason", "a test: the pause is lost", "--socket",
-			h.path("keyd.sock")); err != nil {
-			return err
-		}
-	}
-	return w.rotate(w.keys[0])
+	return errors.Join(w.accept(), w.rotate(w.keys[0]))
 }

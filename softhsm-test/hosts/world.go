@@ -168,11 +168,13 @@ func (w *world) struck(point string, state func(*host) bool) (h *host, err error
 // rotate asks a host for the rotation of the keys. A request of which it is not known whether it was taken may be
 // repeated: then the two are one.
 func (w *world) rotate(keys ...string) error {
-	before := map[string]int{}
+	before, why := map[string]int{}, ""
 	err := w.eventually("a host takes the request", func() bool {
+		why = ""
 		for _, h := range w.hosts {
 			s, err := h.look()
 			if err != nil {
+				why += "\nhost " + h.name + ": " + err.Error()
 				continue
 			}
 			for _, k := range keys {
@@ -186,9 +188,13 @@ func (w *world) rotate(keys ...string) error {
 			if err == nil {
 				return true
 			}
+			why += "\nhost " + h.name + ": " + err.Error()
 		}
 		return false
 	})
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, why)
+	}
 	for _, k := range keys {
 		w.wanted[k] = max(w.wanted[k], before[k]+1)
 	}

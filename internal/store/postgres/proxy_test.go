@@ -86,7 +86,7 @@ func (p *proxy) pass(client net.Conn) {
 		p.mu.Lock()
 		onCommit := p.onCommit
 		p.mu.Unlock()
-		if onCommit != nil && bytes.HasSuffix(buffer[:n], []byte("COMMIT\x00")) {
+		if onCommit != nil && bytes.Contains(buffer[:n], []byte("COMMIT\x00")) {
 			onCommit(&passage{client, server, bytes.Clone(buffer[:n])})
 			return
 		}

@@ -72,6 +72,10 @@ func TestAStandbyThatStops(t *testing.T) {
 	must(t, err)
 	t.Run("a commit whose wait was cancelled is ambiguous until the standby has it",
 		func(t *testing.T) { cancelled(t, p, tip) })
+	tip, err = e.Tip(t.Context())
+	must(t, err)
+	t.Run("a commit that somebody told not to wait is ambiguous until a standby has it",
+		func(t *testing.T) { released(t, p, tip) })
 	must(t, p.b.Stop())
 	must(t, p.a.Until("postgres", "SELECT count(*) FROM pg_stat_replication", "0"))
 	tip, err = e.Tip(t.Context())
@@ -214,6 +218,22 @@ func cancelled(t *testing.T, p *pair, tip stored.Tip) {
 	must(t, <-answer)
 }
 
+// released has somebody tell the primary to wait for no standby any more. It then answers as if one had the commit.
+func released(t *testing.T, p *pair, tip stored.Tip) {
+	must(t, p.b.Pause())
+	c := after(t, tip, "released")
+	done := make(chan error, 1)
+	go func() { done <- p.engine.Commit(t.Context(), c) }()
+	must(t, p.a.Until("postgres", waits, "1"))
+	must(t, p.a.Set("synchronous_standby_names = ''"))
+	wantAmbiguous(t, "a change", <-done)
+	_, err := p.engine.Tip(t.Context())
+	wantSynchronous(t, "the tip", err, "synchronous_standby_names")
+	must(t, p.b.Continue())
+	must(t, p.a.Synchronise("b", 1))
+	wantTip(t, again(t, p.engine), end(c))
+}
+
 // without has no standby connected.
 func without(t *testing.T, p *pair, tip stored.Tip) {
 	e, c := p.engine, after(t, tip, "without")
@@ -228,8 +248,8 @@ func without(t *testing.T, p *pair, tip stored.Tip) {
 	_, err = e.Take(t.Context(), "one", [16]byte{2}, time.Hour)
 	wantSynchronous(t, "a lease", err, remedy)
 	wantTip(t, e, tip)
-	if entries, err := e.Entries(t.Context(), 1, 10); len(entries) != 4 || err != nil {
-		t.Errorf("read %d entries, %v; want 4", len(entries), err)
+	if entries, err := e.Entries(t.Context(), 1, 10); len(entries) != 5 || err != nil {
+		t.Errorf("read %d entries, %v; want 5", len(entries), err)
 	}
 	must(t, e.PutBlob(t.Context(), stored.Blob{Name: "host/one", Value: []byte("no standby"), Epoch: &lease.Epoch}))
 	must(t, e.Release(t.Context(), lease.Epoch))

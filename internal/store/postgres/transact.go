@@ -119,17 +119,29 @@ func (e *Engine) requireStandbys(b *pgx.Batch) {
 	})
 }
 
-// commit ends the transaction. A COMMIT that was sent is waited for, even if the caller no longer does.
+// commit ends the transaction. A COMMIT that was sent is waited for, even if the caller no longer does. The server is
+// asked for its standbys again in the same round trip: whoever empties synchronous_standby_names ends the wait of every
+// COMMIT, without a warning.
 func (e *Engine) commit(ctx context.Context, conn *pgxpool.Conn, w work) error {
 	inTime, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.deadline)
 	defer cancel()
 	said := conn.Conn().PgConn().CustomData()
 	delete(said, warned)
-	tag, err := conn.Exec(inTime, "COMMIT")
+	var tag pgconn.CommandTag
+	b := &pgx.Batch{}
+	b.Queue("COMMIT").Exec(func(t pgconn.CommandTag) error { tag = t; return nil })
+	if !w.local && e.synchronous {
+		e.requireStandbys(b)
+	}
+	err := conn.SendBatch(inTime, b).Close()
 	notice, _ := said[warned].(*pgconn.Notice)
+	var unsafe *SynchronousError
 	switch {
-	case err == nil && tag.String() == "ROLLBACK":
+	case tag.String() == "ROLLBACK":
 		return e.failed(w.doing, errors.New("the server rolled it back"), false)
+	case errors.As(err, &unsafe):
+		e.reconnect(err)
+		err = fmt.Errorf("the server may have committed it without a standby: %w", err)
 	case err == nil && notice != nil: // such as: canceling wait for synchronous replication
 		err = fmt.Errorf("the server committed it with a warning: %s (SQLSTATE %s)", notice.Message, notice.Code)
 	case err == nil:
