@@ -17,6 +17,7 @@ const lostToReader = `^lost: .+ still needs version \w+ of \S+ in \S+, which key
 var brokenConsumers = []breakage{
 	{
 		name:   "keyd ignores consumers",
+		first:  6,
 		caught: lostToReader,
 		breaks: seeing(func(w *World, p key.Policy, u *record.Usage) {
 			eachConsumer(u, func(c *record.ConsumerSeen) { w.vacate(p, c) })
@@ -25,6 +26,7 @@ var brokenConsumers = []breakage{
 	},
 	{
 		name:   "keyd takes what it cannot see for unused",
+		first:  19,
 		caught: lostToReader,
 		breaks: seeing(func(w *World, p key.Policy, u *record.Usage) {
 			eachConsumer(u, func(c *record.ConsumerSeen) {
@@ -47,6 +49,7 @@ var brokenConsumers = []breakage{
 	},
 	{
 		name:   "keyd disables a version as soon as a consumer has moved",
+		first:  11,
 		caught: lostToReader,
 		breaks: seeing(func(w *World, _ key.Policy, u *record.Usage) {
 			eachConsumer(u, func(c *record.ConsumerSeen) {
@@ -67,6 +70,7 @@ var brokenConsumers = []breakage{
 	},
 	{
 		name:   "keyd ignores backups",
+		first:  5,
 		caught: `^lost: (SQL|MySQL|PostgreSQL|Cosmos)`,
 		breaks: seeing(func(w *World, p key.Policy, u *record.Usage) {
 			eachConsumer(u, func(c *record.ConsumerSeen) {
@@ -79,6 +83,7 @@ var brokenConsumers = []breakage{
 	},
 	{
 		name:   "keyd trusts a stale look",
+		first:  15,
 		caught: lostToReader,
 		breaks: func(w *World, c Parts) Parts {
 			c.Consumers = &staleLooks{Consumers: c.Consumers, w: w, at: map[string]time.Time{}}
@@ -91,6 +96,7 @@ var brokenConsumers = []breakage{
 	},
 	{
 		name:   "keyd takes a log with a gap for a quiet one",
+		first:  2,
 		caught: lostToReader,
 		breaks: seeing(func(w *World, _ key.Policy, u *record.Usage) {
 			for url, log := range u.Logs {
@@ -107,6 +113,7 @@ var brokenConsumers = []breakage{
 	},
 	{
 		name:   "keyd takes the use by a shared identity for a proof of each consumer",
+		first:  6,
 		caught: `^lost: Event Hubs namespace r`,
 		breaks: seeing(func(_ *World, _ key.Policy, u *record.Usage) {
 			eachConsumer(u, func(c *record.ConsumerSeen) {
@@ -132,6 +139,7 @@ var brokenConsumers = []breakage{
 	},
 	{
 		name:   "keyd never takes a version for unused",
+		first:  11,
 		caught: `^version \w+ of \S+ in \S+ \(generation \d+\) is enabled \S+ after it was to be disabled$`,
 		breaks: seeing(func(_ *World, _ key.Policy, u *record.Usage) { u.Unseen = []string{"everything"} }),
 		world:  inhabitedWorld(2),

@@ -12,6 +12,7 @@ import (
 var brokenMoves = []breakage{
 	{
 		name:   "keyd repeats the move of a consumer blindly",
+		first:  15,
 		caught: `^doubled: keyd moves r\d+ a second time by one intent$`,
 		breaks: everyMove(func(w *World, m rotate.Move, move mover) error {
 			err := move(context.Background(), m)
@@ -24,6 +25,7 @@ var brokenMoves = []breakage{
 	},
 	{
 		name:   "keyd moves a consumer to a version that is not the newest proven one",
+		first:  7,
 		caught: `^keyd moves r\d+ from version \w+ of \S+ to \w+, and the record has no such intent$`,
 		breaks: everyMove(func(w *World, m rotate.Move, move mover) error {
 			for _, x := range w.vault(m.Vault.URL).content(m.Key).versions {
@@ -46,6 +48,7 @@ var brokenMoves = []breakage{
 	},
 	{
 		name:   "keyd takes every failed move for one that did not happen",
+		first:  15,
 		caught: `^doubled: keyd moves r\d+ while an earlier move may still happen$`,
 		breaks: everyMove(func(_ *World, m rotate.Move, move mover) error {
 			if err := move(context.Background(), m); err != nil {

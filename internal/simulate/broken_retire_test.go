@@ -17,12 +17,14 @@ import (
 var brokenRetirements = []breakage{
 	{
 		name:   "a retire rule takes effect without consent",
+		first:  2,
 		caught: `is disabled, and no consent of an operator to the rule stands$`,
 		breaks: everyStore(func(s *store) rotate.Store { return &consentingStore{s} }),
 		world:  retiringWorld,
 	},
 	{
 		name:   "a consent covers what it does not list",
+		first:  2,
 		caught: `is disabled, and the operator's consent does not list it$`,
 		breaks: editedStore(chain.RetireConsented, func(rec *record.Record) {
 			rec.Consent.Versions, rec.Consent.At = nil, rec.Consent.At.Add(-1000*time.Hour)
@@ -37,18 +39,21 @@ var brokenRetirements = []breakage{
 	},
 	{
 		name:   "an enabled version may be disabled again at once",
+		first:  12,
 		caught: `^the record of \S+ has a consent to the retire rule after "enabling intended"$`,
 		breaks: keepConsent(chain.EnableIntended),
 		world:  retiringWorld,
 	},
 	{
 		name:   "a consent outlives its rule",
+		first:  6,
 		caught: `^the consent to the rule \{[^}]+\} of \S+ stands after ".*", and the rule is`,
 		breaks: everyStore(func(s *store) rotate.Store { return &blindStore{s} }),
 		world:  retiringWorld,
 	},
 	{
 		name:   "an old copy of the state brings its consent back",
+		first:  45,
 		caught: `is disabled, and no consent of an operator to the rule stands$`,
 		breaks: func(w *World, c Parts) Parts {
 			c.Seal = func(context.Context) error { return nil }
@@ -83,12 +88,14 @@ var brokenRetirements = []breakage{
 	},
 	{
 		name:   "a version is enabled before its intent is saved",
+		first:  17,
 		caught: `^version \w+ of \S+ in \S+ is enabled before its intent is in the record$`,
 		breaks: lazyStore(chain.EnableIntended),
 		world:  retiringWorld,
 	},
 	{
-		name: "the audit lacks the result of enabling",
+		name:  "the audit lacks the result of enabling",
+		first: 12,
 		caught: `^(version \w+ of \S+ was enabled in \S+, and no audit entry has the result|` +
 			`the request to enable version \w+ of \S+ is gone after "noted")$`,
 		breaks: unsaid(chain.Enabled),
@@ -96,6 +103,7 @@ var brokenRetirements = []breakage{
 	},
 	{
 		name:   "a request to enable a version is forgotten",
+		first:  12,
 		caught: `^the record of \S+ lacks the request to enable version \w+$`,
 		breaks: editedStore(chain.EnableIntended, func(rec *record.Record) { rec.Enabling = nil }),
 		world:  retiringWorld,

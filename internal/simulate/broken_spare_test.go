@@ -21,14 +21,14 @@ var brokenSpares = []breakage{
 		caught: `^the spare under \w+ of \S+ is placed, and the key was called compromised while it was one$`,
 		breaks: keepSpares(compromises),
 		world:  spareWorld,
-		first:  9,
+		first:  16,
 	},
 	{
 		name:   "a spare that was discarded is taken back",
 		caught: `^the spare under \w+ of \S+ is placed, and it was discarded$`,
 		breaks: keepSpares(func(e chain.Entry) bool { return e.Event == chain.SpareDiscarded }),
 		world:  spareWorld,
-		first:  20,
+		first:  47,
 	},
 	{
 		name:   "a promoted spare stays a spare",
@@ -40,7 +40,7 @@ var brokenSpares = []breakage{
 		caught: `^spare generation \d+ of \S+ is gone from the record after "noted"$`,
 		breaks: unsaid(chain.SpareDiscarded),
 		world:  spareWorld,
-		first:  16,
+		first:  31,
 	},
 	{
 		name:   "the spares are forgotten",

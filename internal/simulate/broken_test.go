@@ -56,6 +56,7 @@ var broken = []breakage{
 	},
 	{
 		name:   "keyd takes a key that the list of keys lacks for one without versions",
+		first:  52,
 		caught: `^\S+ is imported into \S+ over the foreign version \w+ without consent$`,
 		breaks: everyVault(func(w *World, v Vault) Vault { return &absentVault{v, w} }),
 	},
@@ -68,10 +69,10 @@ var broken = []breakage{
 		name:   "keyd destroys before it saves the intent",
 		caught: `^what is under \w+ is destroyed before its intent is in the record$`,
 		breaks: lazyStore("destruction intended"),
-		first:  3,
+		first:  7,
 	},
 	{name: "a pair is generated twice under one id", caught: `^C_GenerateKeyPair is called a second time for CKA_ID`,
-		breaks: everyHSM(func(_ *World, h HSM) HSM { return &eagerHSM{h} }), first: 3},
+		breaks: everyHSM(func(_ *World, h HSM) HSM { return &eagerHSM{h} }), first: 6},
 	{
 		name:   "the older version is disabled before the new one is proven",
 		caught: `is disabled before a later generation is proven there$`,
@@ -79,13 +80,14 @@ var broken = []breakage{
 	},
 	{
 		name:  "the store does not compare revisions",
-		first: 30,
+		first: 39,
 		caught: `^(the attempt \w+ of generation \d+ of \S+ is forgotten|the record forgets that generation \d+ of ` +
 			`\S+ may not be used,|generation \d+ of \S+ is gone from the record) after "`,
 		breaks: everyStore(func(s *store) rotate.Store { return &forcefulStore{s} }),
 	},
 	{
 		name:   "the store confirms a save and does not keep it",
+		first:  2,
 		caught: `^a pair is generated under \w+ for generation \d+ of \S+ before its intent is in the record$`,
 		breaks: everyStore(func(s *store) rotate.Store { return &forgetfulStore{s, map[string]bool{}} }),
 	},
@@ -98,7 +100,7 @@ var broken = []breakage{
 	},
 	{
 		name:   "keyd gives up an import before its settle time is over",
-		first:  3,
+		first:  10,
 		caught: `is given up \S+ after it was intended, before its settle time was over$`,
 		breaks: editedStore("import intended", func(rec *record.Record) {
 			eachIn(rec, key.Intended, func(p *record.Placement) {
@@ -117,7 +119,7 @@ var broken = []breakage{
 	},
 	{
 		name:  "a lost answer to an import counts as a refusal",
-		first: 3,
+		first: 9,
 		caught: `^the import \w+ of \S+ into \S+ (happened, and keyd says that it did not|is given up \S+ after ` +
 			`it was intended, before its settle time was over)$`,
 		breaks: everyVault(func(_ *World, v Vault) Vault { return &sureVault{v} }),
@@ -131,11 +133,13 @@ var broken = []breakage{
 	},
 	{
 		name:   "a failed listing counts as an empty one",
+		first:  2,
 		caught: `^\S+ is held for versions that are missing in \S+, and none is missing$`,
 		breaks: everyVault(func(_ *World, v Vault) Vault { return &blankVault{v} }),
 	},
 	{
 		name:   "every listing is empty",
+		first:  4,
 		caught: `^\S+ is held for versions that are missing in \S+, and none is missing$`,
 		breaks: everyVault(func(_ *World, v Vault) Vault { return &emptyVault{v} }),
 	},
@@ -160,6 +164,7 @@ var broken = []breakage{
 		breaks: everyVault(func(w *World, v Vault) Vault { return &sweptVault{v, w} })},
 	{
 		name:   "keyd makes a KEK while the last one may still come to light",
+		first:  4,
 		caught: `^doubled: keyd makes a second KEK in \S+$`,
 		breaks: everyStore(func(s *store) rotate.Store { return &impatientStore{s} }),
 	},
@@ -179,11 +184,11 @@ var broken = []breakage{
 			}
 		},
 	},
-	{name: "the newest version is disabled too", caught: `^the newest material of \S+ in \S+ is disabled$`,
+	{name: "the newest version is disabled too", first: 2, caught: `^the newest material of \S+ in \S+ is disabled$`,
 		breaks: everyVault(func(w *World, v Vault) Vault { return &thoroughVault{v, w} })},
 	{
 		name:   "the older version is disabled while the newest is, too",
-		first:  69,
+		first:  73,
 		caught: `is disabled although the newest is disabled, too$`,
 		breaks: everyVault(func(_ *World, v Vault) Vault { return &rosyVault{&insistingVault{v, v.(*vault)}} }),
 		world: func(w *World) {
@@ -232,28 +237,29 @@ var broken = []breakage{
 				k.home.Retire.DisableAfter = time.Hour
 				k.policy = k.home
 			}
-		}, first: 54},
+		}, first: 55},
 	{
 		name:   "keyd asks a vault that throttles again at once",
+		first:  2,
 		caught: `^\S+ looks at \S+ again \d+s after it was refused a look$`,
 		breaks: everyVault(func(_ *World, v Vault) Vault { return &pressedVault{v} }),
 	},
 	{name: "keyd lifts a hold by itself", caught: `^the hold of \S+ is gone after "`,
 		breaks: everyStore(func(s *store) rotate.Store { return &lenientStore{s} })},
 	{name: "keyd overlooks a duplicate", caught: `^orphaned: version \w+ of \S+ in \S+ is in no record$`,
-		breaks: everyVault(func(_ *World, v Vault) Vault { return &hidingVault{v, v.(*vault)} }), first: 44},
+		breaks: everyVault(func(_ *World, v Vault) Vault { return &hidingVault{v, v.(*vault)} }), first: 49},
 	{name: "keyd sees a duplicate and does not record it", caught: `^keyd spins: 200 steps within a minute`,
 		breaks: droppedStore("duplicate version adopted"), first: 57},
 	{name: "keyd trusts a duplicate that consumers follow",
 		caught: `^the placement of generation \d+ of \S+ in \S+ is active, and was not proven$`,
 		breaks: editedStore("duplicate version adopted", func(rec *record.Record) {
 			eachIn(rec, key.Imported, func(p *record.Placement) { p.State = key.Proven })
-		}), first: 32},
+		}), first: 36},
 	{
 		name:   "keyd records a duplicate and does not report it",
 		caught: `^the duplicate version \w+ of \S+ in \S+ is adopted, and the report says`,
 		breaks: silently,
-		first:  24,
+		first:  36,
 	},
 	{
 		name:   "the entry about a duplicate does not name it",
@@ -262,7 +268,7 @@ var broken = []breakage{
 			"duplicate version adopted",
 			func(e *chain.Entry) { delete(e.Fields, "alias") },
 		),
-		first: 24,
+		first: 58,
 	},
 	{
 		name:   "the audit lacks the result of an import",
@@ -271,6 +277,7 @@ var broken = []breakage{
 	},
 	{
 		name:   "the audit lacks the result of a disabling",
+		first:  2,
 		caught: `^version \w+ of \S+ was disabled in \S+, and no audit entry has the result$`,
 		breaks: unsaid(chain.Disabled),
 	},
@@ -278,9 +285,9 @@ var broken = []breakage{
 		name:   "the audit lacks the result of a destruction",
 		caught: `^the pair under \w+ was destroyed, and no audit entry has the result$`,
 		breaks: unsaid(chain.Destroyed),
-		first:  10,
+		first:  16,
 	},
-	{name: "the audit lacks the result of making a key exchange key", first: 3,
+	{name: "the audit lacks the result of making a key exchange key", first: 20,
 		caught: `^(the key exchange key \S+ was made in \S+, and no audit entry has the result|` +
 			`the request for a new key exchange key of \S+ disappeared after "noted")$`,
 		breaks: unsaid(chain.KEKMade)},
@@ -291,7 +298,7 @@ var broken = []breakage{
 		breaks: editedStore("proof passed", func(rec *record.Record) {
 			eachIn(rec, key.Superseded, func(p *record.Placement) { p.State = key.Proven })
 		})},
-	{name: "keyd forgets the retire rule", caught: `^\S+ has a retire rule, and keyd shows none$`,
+	{name: "keyd forgets the retire rule", first: 2, caught: `^\S+ has a retire rule, and keyd shows none$`,
 		misread: func(p key.Policy) key.Policy {
 			p.Retire = key.RetireRule{}
 			return p
