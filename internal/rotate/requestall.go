@@ -13,9 +13,9 @@ import (
 	"github.com/keyd-project/keyd/internal/words"
 )
 
-// RequestAll requests a rotation of several keys, each as Wanted says. If keyd refuses one of them, it records none. The
-// refusal names every key that is refused. What one change of the store cannot hold is recorded in parts, in the order
-// of the keys: if a later part fails, the error is a *PartlyError.
+// RequestAll requests a rotation of several keys, each as Wanted says. If keyd refuses one of them, it records none.
+// The refusal names every key that is refused. What one change of the store cannot hold is recorded in parts, in the
+// order of the keys: if a later part fails, the error is a *PartlyError.
 func (r *Rotator) RequestAll(ctx context.Context, policies []key.Policy, wanted []Wanted) ([]Asked, error) {
 	return r.requestAll(ctx, r.asking(ctx), policies, wanted)
 }

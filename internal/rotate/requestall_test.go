@@ -141,11 +141,8 @@ func TestRequestsThatOneChangeCannotHoldAreRecordedInParts(t *testing.T) {
 func TestRequestsOfWhichALaterPartFailsSayWhichAreRecorded(t *testing.T) {
 	w, policies, wanted := twoKeys(t)
 	r := w.rotator()
-	real := r.Store
-	r.Store = &smallStore{Store: real, saved: func(string) {
-		other := *r
-		other.Store = real
-		if err := other.Pause(t.Context(), "second", "uid 0 (root)", "maintenance"); err != nil {
+	r.Store = &smallStore{Store: r.Store, saved: func(string) {
+		if err := w.rotator().Pause(t.Context(), "second", "uid 0 (root)", "maintenance"); err != nil {
 			t.Fatal(err)
 		}
 	}}
