@@ -12,7 +12,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// act is what a leader does besides rotating. It is killed at each of its boundaries, too, and another host finishes it.
+// act is what a leader does besides rotating. It is killed at each boundary of that, too, and another host finishes it.
 type act struct {
 	points []string
 	sample string // the point at which CI kills it, too; "": none
@@ -23,8 +23,9 @@ type act struct {
 	after   func(*world) error // leaves a world in which the next act can begin; nil: this is one
 
 	result chain.Event
-	of     string                         // the field of the result that names what it happened to
-	asks   func(emulator.RequestLog) bool // Azure, for the act; nil: it asks for nothing
+	of     string // the field of the result that names what it happened to
+	// once says which calls have Azure do it, if a second one would do it again. A version can be disabled twice.
+	once func(emulator.RequestLog) bool
 
 	unsure []string // the points after which nobody knows whether Azure was asked, and it was not
 	waits  func(status.Snapshot) bool
@@ -69,7 +70,7 @@ func (w *world) killedIn(a act, point string) error {
 			return err
 		}
 	}
-	if err := errors.Join(w.await(string(a.result), a.undone), w.once(a, began)); err != nil || a.after == nil {
+	if err := errors.Join(w.await(string(a.result), a.undone), w.happenedOnce(a, began)); err != nil || a.after == nil {
 		return err
 	}
 	return a.after(w)
@@ -85,7 +86,7 @@ func (w *world) waitOut(a act, began moment) error {
 	}); err != nil {
 		return err
 	}
-	if done := w.asked(a, began); len(done) > 0 {
+	if done := w.done(a, began); len(done) > 0 {
 		return fmt.Errorf("a call was sent before the wait was over: %v", done)
 	}
 	if err := w.pass(a.settle); err != nil || a.again == nil {
@@ -131,8 +132,8 @@ func (w *world) told(after uint64, each func(control.AuditEntry)) error {
 	})
 }
 
-// once requires that the act happened once, by the audit chain and by what Azure did.
-func (w *world) once(a act, began moment) error {
+// happenedOnce requires that the act happened once, by the audit chain and by what Azure did.
+func (w *world) happenedOnce(a act, began moment) error {
 	var results []control.AuditEntry
 	if err := w.eventually(fmt.Sprintf("the audit chain tells %q", a.result), func() bool {
 		results = nil
@@ -145,20 +146,20 @@ func (w *world) once(a act, began moment) error {
 	}); err != nil {
 		return err
 	}
-	return a.happenedOnce(results, w.asked(a, began))
+	return a.happenedOnce(results, w.done(a, began))
 }
 
-// asked lists what Azure has done for the act.
-func (w *world) asked(a act, began moment) []emulator.RequestLog {
+// done lists what Azure has done for the act, if it must do it once.
+func (w *world) done(a act, began moment) []emulator.RequestLog {
 	calls, _ := w.azure.RequestsSince(began.call)
 	return slices.DeleteFunc(calls, func(c emulator.RequestLog) bool {
-		return a.asks == nil || !a.asks(c) || c.Done/100 != 2
+		return a.once == nil || !a.once(c) || c.Done/100 != 2
 	})
 }
 
 // happenedOnce says what is wrong if the act did not happen once to whatever it happened to.
 func (a act) happenedOnce(results []control.AuditEntry, done []emulator.RequestLog) (err error) {
-	if len(results) == 0 || len(done) == 0 && a.asks != nil {
+	if len(results) == 0 || len(done) == 0 && a.once != nil {
 		err = fmt.Errorf("the audit chain tells %q %d times, and Azure did it %d times", a.result, len(results), len(done))
 	}
 	counts := map[string]int{}

@@ -10,11 +10,11 @@ import (
 
 // An act that a host repeats after the one that was killed shows in the audit chain, or in what Azure did.
 func TestAnActThatDidNotHappenOnceIsFound(t *testing.T) {
-	result := func(version string) control.AuditEntry {
-		return control.AuditEntry{Entry: chain.Entry{Event: chain.Disabled, Fields: map[string]string{"version": version}}}
+	result := func(id string) control.AuditEntry {
+		return control.AuditEntry{Entry: chain.Entry{Event: chain.Repointed, Fields: map[string]string{"consumer": id}}}
 	}
-	call := func(version string) emulator.RequestLog {
-		return emulator.RequestLog{Method: "PATCH", Host: actHost, Path: "/keys/" + retired + "/" + version}
+	call := func(id string) emulator.RequestLog {
+		return emulator.RequestLog{Method: "PATCH", Path: id}
 	}
 	type results []control.AuditEntry
 	type calls []emulator.RequestLog
@@ -30,7 +30,7 @@ func TestAnActThatDidNotHappenOnceIsFound(t *testing.T) {
 		"told, and not done":         {results{result("1")}, nil, false},
 		"done, and told by no entry": {nil, calls{call("1")}, false},
 	} {
-		if err := disabling.happenedOnce(c.results, c.calls); (err == nil) != c.well {
+		if err := moving.happenedOnce(c.results, c.calls); (err == nil) != c.well {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

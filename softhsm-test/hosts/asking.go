@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/keyd-project/keyd/internal/emulator"
 )
@@ -69,11 +68,4 @@ const (
 // versions are those of a key in that vault, oldest first.
 func (w *world) versions(name string) []emulator.VersionInfo {
 	return w.azure.Vault(actHost).Versions(name)
-}
-
-// updates are the calls that change a version of a key.
-func updates(name string) func(emulator.RequestLog) bool {
-	return func(c emulator.RequestLog) bool {
-		return c.Operation == "update" && c.Host == actHost && strings.HasPrefix(c.Path, "/keys/"+name+"/")
-	}
 }

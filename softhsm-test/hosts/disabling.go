@@ -42,7 +42,6 @@ var disabling = act{
 		}
 		return ""
 	},
-	asks:   updates(retired),
 	result: chain.Disabled,
 	of:     "version",
 }
@@ -65,7 +64,6 @@ var enabling = act{
 		}
 		return ""
 	},
-	asks:   updates(retired),
 	result: chain.Enabled,
 	of:     "version",
 }

@@ -25,7 +25,7 @@ var makingKEK = act{
 	begin:   (*world).askForKEK,
 	undone:  kekUnmade,
 	after:   (*world).approveKEK,
-	asks: func(c emulator.RequestLog) bool {
+	once: func(c emulator.RequestLog) bool {
 		return c.Operation == "create" && c.Host == actHost && c.Path == "/keys/"+kekName+"/create"
 	},
 	result: chain.KEKMade,
@@ -68,7 +68,6 @@ var disablingKEK = act{
 		}
 		return ""
 	},
-	asks:   updates(kekName),
 	result: chain.KEKDisabled,
 	of:     "kek",
 }

@@ -38,7 +38,7 @@ var moving = act{
 		}
 		return ""
 	},
-	asks:   func(c emulator.RequestLog) bool { return c.Operation == "resource" && c.Method == http.MethodPatch },
+	once:   func(c emulator.RequestLog) bool { return c.Operation == "resource" && c.Method == http.MethodPatch },
 	result: chain.Repointed,
 	of:     "consumer",
 

@@ -32,7 +32,7 @@ func (w *world) makeAzure() (err error) {
 }
 
 // makeHosts makes the store and starts the hosts. The first one makes the key exchange keys, whose fingerprints all
-// hosts then have in their configuration.
+// hosts then have in their configuration, and the audit key: two hosts that led one after the other could make two.
 func (w *world) makeHosts() error {
 	for i, name := range []string{"a", "b", "c"} {
 		h := &host{name: name, dir: w.path(name), w: w}
@@ -55,6 +55,12 @@ func (w *world) makeHosts() error {
 		return err
 	}
 	if err := errors.Join(w.configure(), w.reload(first)); err != nil {
+		return err
+	}
+	if err := w.eventually("the audit key is made", func() bool {
+		_, err := first.command("audit", "checkpoint", "--socket", first.path("keyd.sock"))
+		return err == nil
+	}); err != nil {
 		return err
 	}
 	for _, h := range w.hosts[1:] {
