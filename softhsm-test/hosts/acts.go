@@ -40,8 +40,8 @@ func acts() []act { return []act{disabling, enabling, makingKEK, usingKEK, disab
 
 func (a act) stories() (all []story) {
 	for _, point := range a.points {
-		all = append(all, story{name: "the leader is killed at " + point, sample: point == a.sample,
-			tell: func(w *world) error { return w.killedIn(a, point) }})
+		tell := func(w *world) error { return w.killedIn(a, point) }
+		all = append(all, story{name: "the leader is killed at " + point, sample: point == a.sample, tell: tell})
 	}
 	return all
 }
@@ -160,7 +160,8 @@ func (w *world) done(a act, began moment) []emulator.RequestLog {
 // happenedOnce says what is wrong if the act did not happen once to whatever it happened to.
 func (a act) happenedOnce(results []control.AuditEntry, done []emulator.RequestLog) (err error) {
 	if len(results) == 0 || len(done) == 0 && a.once != nil {
-		err = fmt.Errorf("the audit chain tells %q %d times, and Azure did it %d times", a.result, len(results), len(done))
+		err = fmt.Errorf("the audit chain tells %q %d times, and Azure did it %d times", a.result, len(results),
+			len(done))
 	}
 	counts := map[string]int{}
 	for _, e := range results {

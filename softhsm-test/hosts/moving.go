@@ -9,7 +9,6 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/emulator"
 	"github.com/keyd-project/keyd/internal/emulator/arm"
-	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -47,7 +46,7 @@ var moving = act{
 		k, _ := s.Key(lived)
 		return strings.Contains(k.Waiting, "keyd moves consumer")
 	},
-	settle: plan.RepointTime,
+	settle: time.Hour, // more than a service takes to show a move
 	again:  (*world).moveAgain,
 }
 
