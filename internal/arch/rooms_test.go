@@ -72,7 +72,7 @@ var apart = map[string][]string{
 	"softhsm-test/effects":  {"internal/emulator"},
 	"softhsm-test/hosts": {"softhsm-test", "softhsm-test/effects", "softhsm-test/etcdtest", "softhsm-test/fasttime",
 		"softhsm-test/freeport", "softhsm-test/postgrestest", "internal/chain", "internal/control", "internal/emulator",
-		"internal/key", "internal/status"},
+		"internal/emulator/arm", "internal/key", "internal/status"},
 	"softhsm-test/systemtest": nil,
 	"softhsm-test/clients":    nil,
 	"softhsm-test/recordings": {"internal/emulator"},

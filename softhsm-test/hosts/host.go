@@ -30,7 +30,7 @@ type host struct {
 func (h *host) path(name string) string { return filepath.Join(h.dir, name) }
 
 // start starts the daemon by the world's clock.
-func (h *host) start() error { return h.startBy(h.w.clock) }
+func (h *host) start() error { return h.startBy(*h.w.clock.Load()) }
 
 // startBy returns once the daemon answers. As systemd does, it starts the daemon again when that could not begin.
 func (h *host) startBy(clock fasttime.Clock) error {
@@ -161,7 +161,7 @@ func (h *host) command(args ...string) (string, error) {
 		h.w.ctx,
 		"ip",
 		append([]string{"netns", "exec", h.w.net.space(h.name), h.w.keyd}, args...)...)
-	cmd.Env = append(h.env(), h.w.clock.Environ())
+	cmd.Env = append(h.env(), h.w.clock.Load().Environ())
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return string(out), fmt.Errorf("keyd %s on host %s: %w: %s", strings.Join(args, " "), h.name, err, out)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/keyd-project/keyd/internal/emulator"
@@ -21,7 +23,7 @@ func (w *world) makeAzure() (err error) {
 			emulator.VaultConfig{Host: host, Profile: emulator.KeyVaultPremium, PurgeProtection: true},
 		)
 	}
-	w.azure, err = emulator.Start(emulator.Options{Vaults: vaults, Now: w.clock.Now})
+	w.azure, err = emulator.Start(emulator.Options{Vaults: vaults, Now: w.now})
 	if err != nil {
 		return err
 	}
@@ -30,7 +32,7 @@ func (w *world) makeAzure() (err error) {
 }
 
 // makeHosts makes the store and starts the hosts. The first one makes the key exchange keys, whose fingerprints all
-// hosts then have in their configuration.
+// hosts then have in their configuration, and the audit key: two hosts that led one after the other could make two.
 func (w *world) makeHosts() error {
 	for i, name := range []string{"a", "b", "c"} {
 		h := &host{name: name, dir: w.path(name), w: w}
@@ -55,6 +57,12 @@ func (w *world) makeHosts() error {
 	if err := errors.Join(w.configure(), w.reload(first)); err != nil {
 		return err
 	}
+	if err := w.eventually("the audit key is made", func() bool {
+		_, err := first.command("audit", "checkpoint", "--socket", first.path("keyd.sock"))
+		return err == nil
+	}); err != nil {
+		return err
+	}
 	for _, h := range w.hosts[1:] {
 		if err := h.start(); err != nil {
 			return err
@@ -73,7 +81,10 @@ func (w *world) pin() bool {
 		if len(versions) == 0 {
 			return false
 		}
-		w.pins[name] = fingerprint(versions[0])
+		w.pins[name] = nil
+		for _, x := range versions {
+			w.pins[name] = append(w.pins[name], strconv.Quote(fingerprint(x)))
+		}
 	}
 	return true
 }
@@ -102,21 +113,30 @@ func (w *world) configure() error {
 			w.token.Module, w.token.Label, w.token.PINFile)
 		fmt.Fprintf(&b, "azure: {credential: managed-identity, ca_file: %s}\nvaults:\n", w.path("ca.pem"))
 		for name, host := range vaultNames {
-			pin := ""
-			if p := w.pins[name]; p != "" {
-				pin = fmt.Sprintf(", fingerprint: %q", p)
+			pins := ""
+			if p := w.pins[name]; len(p) > 0 {
+				pins = fmt.Sprintf(", fingerprints: [%s]", strings.Join(p, ", "))
 			}
-			fmt.Fprintf(&b, "  %s: {url: \"https://%s\", kek: {bits: 2048%s}}\n", name, host, pin)
+			fmt.Fprintf(&b, "  %s: {url: \"https://%s\", kek: {bits: 2048%s}}\n", name, host, pins)
 		}
 		b.WriteString("keys:\n")
 		for _, k := range w.keys {
-			fmt.Fprintf(&b, "  %s: {spec: RSA-2048, vaults: [weu, neu], floor: 0s, budget: 1000}\n", k)
+			fmt.Fprintf(&b, "  %s: {spec: RSA-2048, floor: 0s, budget: 1000, %s}\n", k,
+				cmp.Or(w.policies[k], "vaults: [weu, neu]"))
 		}
 		fmt.Fprintf(&b, "control: {socket: %s}\nweb: {listen: \"127.0.0.1:0\"}\nhealth: {look: 1m, newest: 20s}\n",
 			h.path("keyd.sock"))
-		if err := os.WriteFile(h.path("keyd.yaml"), []byte(b.String()), 0o600); err != nil {
+		if err := replace(h.path("keyd.yaml"), b.String()); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// replace writes a file that others may be reading.
+func replace(path, text string) error {
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
 }

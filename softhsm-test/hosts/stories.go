@@ -35,6 +35,9 @@ func stories(options) (all []story) {
 	for _, p := range killPoints {
 		all = append(all, story{name: "the leader is killed at " + p.name, sample: p.sample, tell: killedAt(p.name)})
 	}
+	for _, a := range acts() {
+		all = append(all, a.stories()...)
+	}
 	return slices.Concat(all, []story{
 		{"the leader stands still before it makes a pair", "", false, stoodStill("generate-before", 0)},
 		{"the leader stands still before an import", "", false, stoodStill("put-before", 0)},
@@ -120,7 +123,7 @@ func stoodStill(point string, longer time.Duration) func(*world) error {
 func (w *world) standStill(l *host, longer time.Duration) error {
 	l.pause()
 	_, err := w.awaitLeader(l)
-	time.Sleep(time.Second + w.clock.Real(longer)) // of which the new leader makes use
+	time.Sleep(time.Second + w.clock.Load().Real(longer)) // of which the new leader makes use
 	l.resume()
 	return err
 }
@@ -188,7 +191,7 @@ func anHour(off time.Duration) func(*world) error {
 			}
 		}
 		first := w.hosts[0]
-		if err := first.startBy(w.clock.Later(off)); err != nil {
+		if err := first.startBy(w.clock.Load().Later(off)); err != nil {
 			return err
 		}
 		if _, err := w.awaitLeader(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
@@ -40,22 +41,21 @@ type world struct {
 	proxy    *toxiproxy.Proxy // between the hosts and Azure
 	engine   engine
 	hosts    []*host
-	clock    fasttime.Clock
+	clock    atomic.Pointer[fasttime.Clock]
 	keys     []string
-	most     int // keys of the story about many
-	rotating int // keys that rotate in other stories, in turn
-	turn     int // the one that rotates next
-	pins     map[string]string
-	wanted   map[string]int // how many generations each key must have
-	seen     uint64         // calls to Azure that were judged already
+	most     int                 // keys of the story about many
+	rotating int                 // keys that rotate in other stories, in turn
+	turn     int                 // the one that rotates next
+	pins     map[string][]string // of each vault
+	policies map[string]string   // what the configuration says of a key, where it is not what it says of most
+	wanted   map[string]int      // how many generations each key must have
+	seen     uint64              // calls to Azure that were judged already
 }
 
 func newWorld(ctx context.Context, work string, number int, engine string, o options) (w *world, err error) {
 	w = &world{ctx: ctx, dir: filepath.Join(work, engine[:1]), keyd: o.keyd, most: o.keys,
-		clock: fasttime.Clock{
-			Since:  time.Now(),
-			Factor: o.factor,
-		}, pins: map[string]string{}, wanted: map[string]int{}}
+		pins: map[string][]string{}, policies: map[string]string{}, wanted: map[string]int{}}
+	w.clock.Store(&fasttime.Clock{Since: time.Now(), Factor: o.factor})
 	if o.sample {
 		w.most = 12
 	}
@@ -147,10 +147,7 @@ func (w *world) awaitLeader(except ...*host) (l *host, err error) {
 // arm has the next process that passes the point die there; with "stop " before it, stand still. Whoever leads passes
 // those of a rotation.
 func (w *world) arm(point string) error {
-	if err := os.WriteFile(w.path("kill.new"), []byte(point), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(w.path("kill.new"), w.path("kill"))
+	return replace(w.path("kill"), point)
 }
 
 // struck waits until a host is in the state in which the kill point leaves it.
