@@ -129,6 +129,7 @@ type rig struct {
 	now     time.Time
 	keeper  *Keeper
 	journal *bytes.Buffer
+	hosts   *Hosts // nil: there is one
 }
 
 func newRig(t testing.TB) *rig {
@@ -156,6 +157,7 @@ func (r *rig) restart() {
 	r.keeper = NewKeeper(Config{
 		Instance: "test", Chain: r.store, Signer: r.signer, Clock: r.clock,
 		Logger: slog.New(slog.NewTextHandler(r.journal, nil)), Metrics: NewMetrics(prometheus.NewRegistry()),
+		Hosts: r.hosts,
 	})
 }
 

@@ -46,6 +46,8 @@ type Config struct {
 	// Accepted ends what must not outlive a break that root accepted, such as consents that an old copy of the state
 	// brought back. The chain gets the break only after it. It may be nil.
 	Accepted func(ctx context.Context, why string) error
+	// Hosts is nil if no other host has the token.
+	Hosts *Hosts
 }
 
 // keyd is the actor of entries that nobody requested.
@@ -75,7 +77,8 @@ type Keeper struct {
 
 	turn     chan struct{} // of capacity 1: one checkpoint at a time; guards what follows
 	seen     seen
-	compared bool // the HSM side has judged this chain since this process began
+	intent   uint64 // the number of the last intent to make an audit key that this process wrote; 0: none
+	compared bool   // the HSM side has judged this chain since this process began
 	failures int
 	again    time.Time // no retry before this time, after a failure
 }
@@ -94,7 +97,7 @@ type seen struct {
 	line   lineage   // of the checkpoints
 	wrong  string    // with that line; "" if nothing is
 	key    key.Fingerprint
-	making bool // an audit key is intended, and its result is not recorded yet
+	making making
 	ended  bool // a rotation ended, or a key was held, since the newest checkpoint
 }
 
@@ -261,9 +264,9 @@ func (s *seen) take(c chain.Linked) {
 	case chain.CheckpointSigned, chain.BreakAccepted:
 		s.checkpoint(c)
 	case chain.AuditKeyIntended:
-		s.making = true
+		s.making = intended(c)
 	case chain.AuditKeyMade, chain.AuditKeyFound:
-		s.making, s.key = false, key.Fingerprint(c.Fields["audit_key"])
+		s.making, s.key = making{}, key.Fingerprint(c.Fields["audit_key"])
 	}
 }
 
@@ -300,39 +303,6 @@ func (k *Keeper) ended(ctx context.Context, err error) error {
 			"failures", k.failures)
 	}
 	return err
-}
-
-// auditKey makes the audit key if there is none. It records every audit key that is new
-// to the chain, so that a replaced key is visible.
-func (k *Keeper) auditKey(ctx context.Context) (key.Fingerprint, error) {
-	m, present, err := k.Signer.AuditKey(ctx)
-	if err == nil && !present {
-		if !k.seen.making { // else an earlier try recorded it; retries must not fill the chain
-			if err = k.note(ctx, keyd, chain.AuditKeyIntended, nil); err != nil {
-				return "", err
-			}
-		}
-		killpoint.At("audit-key-before")
-		m, err = k.Signer.MakeAuditKey(ctx)
-		killpoint.At("audit-key-after")
-	}
-	if err != nil {
-		return "", fmt.Errorf("the audit key: %w", err)
-	}
-	print := m.Fingerprint()
-	if print == k.seen.key {
-		return print, nil
-	}
-	fields := map[string]string{"audit_key": string(print), "public": string(EncodeKey(m))}
-	if k.seen.key != "" {
-		fields["before"] = string(k.seen.key)
-		k.Logger.WarnContext(ctx, "the audit key has changed", "audit_key", string(print), "before",
-			string(k.seen.key))
-	}
-	if present && !k.seen.making {
-		return print, k.note(ctx, keyd, chain.AuditKeyFound, fields)
-	}
-	return print, k.note(ctx, keyd, chain.AuditKeyMade, fields)
 }
 
 // note appends one entry of this package.

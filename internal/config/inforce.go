@@ -46,8 +46,8 @@ func (c *Config) InForce() InForce {
 	return f
 }
 
-// The settings of thousands of keys are several mebibytes as JSON, and a shared store takes one at once. From packedFrom
-// bytes on they are kept compressed, as a JSON string. mostUnpacked bounds what becomes of one.
+// The settings of thousands of keys are several mebibytes as JSON, and a shared store takes one at once. From
+// packedFrom bytes on they are kept compressed, as a JSON string. mostUnpacked bounds what becomes of one.
 const (
 	packedFrom   = 64 << 10
 	mostUnpacked = 256 << 20

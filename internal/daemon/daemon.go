@@ -174,7 +174,7 @@ func buildOn(o Options, file *config.Config, open func(prometheus.Registerer) (S
 	d.makeHSM(cfg)
 	d.keeper = audit.NewKeeper(audit.Config{
 		Instance: cfg.Instance, Chain: d.store, Signer: d.hsm, Clock: time.Now, Logger: d.log,
-		Metrics: audit.NewMetrics(d.led), Accepted: d.breakAccepted,
+		Metrics: audit.NewMetrics(d.led), Accepted: d.breakAccepted, Hosts: d.otherHosts(cfg),
 	})
 	d.observer = observe.New(observe.Config{
 		Instance: cfg.Instance, HSM: basedHSM{d.pinnedHSM(), audit.NewBase(d.store, d.hsm, time.Now)}, Records: d.store,

@@ -9,7 +9,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/chain"
+	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/leader"
 	"github.com/keyd-project/keyd/internal/record"
@@ -31,6 +33,14 @@ func (d *Daemon) makeElector() {
 		Changed: d.leaderChanged, Logger: d.log,
 	})
 	d.store = ledStore{d.store, d.elector.Refused}
+}
+
+// otherHosts is what the keeper needs to know of other hosts with the same token; nil: there are none.
+func (d *Daemon) otherHosts(cfg *config.Config) *audit.Hosts {
+	if d.alone {
+		return nil
+	}
+	return &audit.Hosts{Generate: cfg.HSM.GenerateTimeout, Prove: d.elector.Prove}
 }
 
 // hostName is this host's name among those of the instance.

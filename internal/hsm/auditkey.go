@@ -170,6 +170,9 @@ func (e *engine) MakeAuditKey(ctx context.Context) (key.Material, error) {
 		if !IsCode(err, NotFound) {
 			return k, err
 		}
+		if err := stillDue(ctx); err != nil {
+			return k, err
+		}
 		if err := e.heads.begin(); err != nil {
 			return k, err
 		}

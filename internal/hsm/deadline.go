@@ -11,7 +11,7 @@ import (
 
 // effects are the calls that carry a deadline: what they do must not happen once somebody else may count on it that it
 // did not. Nothing that the others do harms anybody when it comes late.
-var effects = []string{"Generate", "WrapFor", "Destroy"}
+var effects = []string{"Generate", "WrapFor", "Destroy", "MakeAuditKey"}
 
 // due is the frame of a request that is about to be written, with the time that it has left. It fails if the request is
 // an effect whose deadline is over.

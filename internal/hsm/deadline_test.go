@@ -22,6 +22,7 @@ type side interface {
 	Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec, known key.ID) error
 	WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, error)
 	Destroy(ctx context.Context, id key.ID) error
+	MakeAuditKey(ctx context.Context) (key.Material, error)
 }
 
 // effectsOn makes each call that is an effect.
@@ -36,6 +37,10 @@ func effectsOn(t *testing.T, fresh, made, spare key.ID) map[string]func(context.
 			return err
 		},
 		"Destroy": func(ctx context.Context, s side) error { return s.Destroy(ctx, spare) },
+		"MakeAuditKey": func(ctx context.Context, s side) error {
+			_, err := s.MakeAuditKey(ctx)
+			return err
+		},
 	}
 }
 
@@ -63,7 +68,8 @@ func TestTheTokenIsNotCalledForAnEffectAfterItsDeadline(t *testing.T) {
 func TestAnEffectAfterItsDeadlineIsNotSent(t *testing.T) {
 	for name, connect := range transports(t) {
 		t.Run(name, func(t *testing.T) {
-			f := &fakeCalls{}
+			kek, _ := newKEK(t, vaultURL)
+			f := &fakeCalls{public: kek.Material}
 			c, _ := connect(f)
 			for name, do := range effectsOn(t, newID(t), newID(t), newID(t)) {
 				wantCode(t, do(late(t.Context()), c), Late, key.Retry)

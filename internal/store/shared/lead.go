@@ -112,8 +112,8 @@ func (s *Store) putBlob(ctx context.Context, name string, value []byte) error {
 	return s.sealed(late(e, s.engine.PutBlob(ctx, b)))
 }
 
-// Status returns what PutStatus kept last under a name; nil for nothing. If it is large, and is replaced twice meanwhile,
-// parts of two may come: who keeps what is so large must find that out.
+// Status returns what PutStatus kept last under a name; nil for nothing. If it is large, and is replaced twice
+// meanwhile, parts of two may come: who keeps what is so large must find that out.
 func (s *Store) Status(ctx context.Context, name string) ([]byte, error) {
 	name = StatusPrefix + name
 	blob, err := s.engine.Blob(ctx, name)
