@@ -62,12 +62,15 @@ func (k *known) apply(l chain.Linked) error {
 }
 
 // see remembers the end of the chain on this host's disk, unless the store lacks what was seen before, or the disk has
-// it already.
+// it already. A server that lags behind may tell of an end that is older than what was seen.
 func (k *known) see() error {
-	if k.missing.Load() == nil {
-		return k.seen.put(k.tip, k.first)
+	switch {
+	case k.missing.Load() != nil:
+		return nil
+	case k.tip.Seq < k.seen.Seq:
+		return k.seen.put(k.seen.Tip, k.seen.first)
 	}
-	return nil
+	return k.seen.put(k.tip, k.first)
 }
 
 // begin reads all that there is to know, and looks whether the store contains what this host saw.
@@ -119,6 +122,7 @@ func (s *Store) followLocked(ctx context.Context) error {
 		}
 		if k.tip.Seq > 0 {
 			if len(found) == 0 || found[0].Seq != k.tip.Seq || found[0].Hash != k.tip.Hash {
+				_ = k.see()         // what it compares with is all that this host knows, on its disk or not
 				return s.begin(ctx) // another history
 			}
 			found = found[1:]

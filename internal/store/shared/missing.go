@@ -186,7 +186,7 @@ func (s *Store) Accept(ctx context.Context, actor, reason string) error {
 		return err
 	}
 	k.missing.Store(nil)
-	if err := k.see(); err != nil {
+	if err := k.seen.put(k.tip, k.first); err != nil {
 		return fmt.Errorf("forget what this host saw of the store: %w; try again", err)
 	}
 	return s.engine.PutBlob(ctx, stored.Blob{Name: haltBlob})
