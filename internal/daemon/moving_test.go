@@ -301,10 +301,10 @@ func TestAMoveIsRefused(t *testing.T) {
 		toName   string
 		want     string
 	}{
-		"into the same place":                 {full.Clone(), inMemory(), "old", "name two"},
-		"into the same place by another name": {twice, twice, "new", "new is the same store as old"},
-		"of nothing":                          {inMemory(), inMemory(), "new", "has nothing in it"},
-		"into another chain":                  {full.Clone(), moved(t, 1), "new", "has audit entries that old does not have"},
+		"into the same place":         {full.Clone(), inMemory(), "old", "name two"},
+		"into itself by another name": {twice, twice, "new", "new is the same store as old"},
+		"of nothing":                  {inMemory(), inMemory(), "new", "has nothing in it"},
+		"into another chain":          {full.Clone(), moved(t, 1), "new", "has audit entries that old does not have"},
 		"into a store that was closed": {full.Clone(), closed(inMemory()), "new", "takes no changes any more: " +
 			"its state"},
 		"of one that moved elsewhere": {closed(full.Clone()), inMemory(), "new", "Copy from there"},

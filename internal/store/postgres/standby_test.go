@@ -123,8 +123,8 @@ func unsafe(t *testing.T, p *pair, tip stored.Tip) {
 	must(t, p.a.Synchronise("b", 1))
 }
 
-// errs has a server commit, and then fail to say which standbys it has, with an error that a COMMIT would be rolled back
-// for.
+// errs has a server commit, and then fail to say which standbys it has, with an error after which a COMMIT would have
+// been rolled back.
 func errs(t *testing.T, p *pair) {
 	o := synchronous(p.a)
 	proxy := newProxy(t, postgrestest.Hosts(p.a))

@@ -64,13 +64,14 @@ func (k *known) apply(l chain.Linked) error {
 // see remembers the end of the chain on this host's disk, unless the store lacks what was seen before, or the disk has
 // it already. A server that lags behind may tell of an end that is older than what was seen.
 func (k *known) see() error {
-	switch {
-	case k.missing.Load() != nil:
-		return nil
-	case k.tip.Seq < k.seen.Seq:
-		return k.seen.put(k.seen.Tip, k.seen.first)
+	tip, first := k.tip, k.first
+	if tip.Seq < k.seen.Seq {
+		tip, first = k.seen.Tip, k.seen.first
 	}
-	return k.seen.put(k.tip, k.first)
+	if k.missing.Load() == nil {
+		return k.seen.put(tip, first)
+	}
+	return nil
 }
 
 // begin reads all that there is to know, and looks whether the store contains what this host saw.
