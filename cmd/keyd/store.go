@@ -186,7 +186,9 @@ func (a *app) storeAccept() *cobra.Command {
 			`had seen: a
 pause, an approval or a compromise that somebody called. keyd then changes nothing on any host. Bring the store back
 that has them, if there is one. With this command the host goes on with the store as it is; that stays in the audit
-chain for ever, with your reason and with what is missing. Run it on each host that lacks something.`,
+chain for ever, with your reason and with what is missing. Run it on each host that lacks something: keyd goes on once
+the last of them has accepted, and keyd store status names the next one. On a host that lacks nothing it speaks for all,
+for those that are gone for good.`,
 		Example: "  keyd store accept --reason \"both disks of db1 are lost; went through the pauses with Bob\"",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {

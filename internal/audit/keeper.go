@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -91,11 +92,12 @@ type known struct {
 
 // seen is what the keeper last read from the chain.
 type seen struct {
-	next   uint64    // the first entry that was not read
-	began  time.Time // the chain's first entry
-	last   signed    // the newest checkpoint; its Seq is 0 when there is none
-	line   lineage   // of the checkpoints
-	wrong  string    // with that line; "" if nothing is
+	next   uint64     // the first entry that was not read
+	end    chain.Hash // of the last entry that was
+	began  time.Time  // the chain's first entry
+	last   signed     // the newest checkpoint; its Seq is 0 when there is none
+	line   lineage    // of the checkpoints
+	wrong  string     // with that line; "" if nothing is
 	key    key.Fingerprint
 	making making
 	ended  bool // a rotation ended, or a key was held, since the newest checkpoint
@@ -103,9 +105,11 @@ type seen struct {
 
 // NewKeeper returns a Keeper.
 func NewKeeper(c Config) *Keeper {
-	return &Keeper{Config: c, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1),
-		seen: seen{line: lineage{known: true}}}
+	return &Keeper{Config: c, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), seen: nothing()}
 }
+
+// nothing is what a keeper saw that has read nothing yet.
+func nothing() seen { return seen{line: lineage{known: true}} }
 
 // take waits for the turn to read and sign; give ends the turn. A turn may last as long
 // as a call to the HSM.
@@ -223,12 +227,13 @@ func (k *Keeper) Last() time.Time {
 }
 
 // read reads the entries that are new in the chain. The caller has the turn, as for all
-// methods below.
+// methods below. A store for several hosts may have lost entries that were read; then all of the chain is new.
 func (k *Keeper) read(ctx context.Context) error {
-	err := k.Chain.Audit(ctx, k.seen.next, func(c chain.Linked) error {
-		k.seen.take(c)
-		return nil
-	})
+	same, err := k.readOn(ctx)
+	if err == nil && !same {
+		k.seen, k.compared = nothing(), false
+		_, err = k.readOn(ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("read the audit chain: %w", err)
 	}
@@ -244,6 +249,26 @@ func (k *Keeper) read(ctx context.Context) error {
 	return nil
 }
 
+// readOn reads on after the last entry that was read. same: the chain still has that one.
+func (k *Keeper) readOn(ctx context.Context) (same bool, err error) {
+	next := k.seen.next
+	same = next == 0
+	err = k.Chain.Audit(ctx, max(next, 1)-1, func(c chain.Linked) error {
+		if !same {
+			if same = c.Seq == next-1 && c.Hash == k.seen.end; !same {
+				return errEnough
+			}
+			return nil
+		}
+		k.seen.take(c)
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return same, err
+}
+
 // signedAt returns when the newest checkpoint was signed; without one, when the chain
 // began.
 func (s seen) signedAt() time.Time {
@@ -254,7 +279,7 @@ func (s seen) signedAt() time.Time {
 }
 
 func (s *seen) take(c chain.Linked) {
-	s.next = c.Seq + 1
+	s.next, s.end = c.Seq+1, c.Hash
 	if c.Seq == 1 {
 		s.began = c.Time
 	}

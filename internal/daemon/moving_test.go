@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -293,16 +294,17 @@ func TestAMoveIsRefused(t *testing.T) {
 		}
 		return m
 	}
-	led := full.Clone()
+	led, twice := full.Clone(), full.Clone()
 	must[stored.Lease](t)(led.Take(t.Context(), "hq-b", [16]byte{1}, time.Hour))
 	for name, c := range map[string]struct {
 		from, to *storetest.Memory
 		toName   string
 		want     string
 	}{
-		"into the same place": {full.Clone(), inMemory(), "old", "name two"},
-		"of nothing":          {inMemory(), inMemory(), "new", "has nothing in it"},
-		"into another chain":  {full.Clone(), moved(t, 1), "new", "has audit entries that old does not have"},
+		"into the same place":         {full.Clone(), inMemory(), "old", "name two"},
+		"into itself by another name": {twice, twice, "new", "new is the same store as old"},
+		"of nothing":                  {inMemory(), inMemory(), "new", "has nothing in it"},
+		"into another chain":          {full.Clone(), moved(t, 1), "new", "has audit entries that old does not have"},
 		"into a store that was closed": {full.Clone(), closed(inMemory()), "new", "takes no changes any more: " +
 			"its state"},
 		"of one that moved elsewhere": {closed(full.Clone()), inMemory(), "new", "Copy from there"},
@@ -327,5 +329,44 @@ func TestAStateInUseIsNotReplaced(t *testing.T) {
 	dir := stateOf(t, 1)
 	if _, err := bolt.Arrive(dir); err == nil || !strings.Contains(err.Error(), "a state in use") {
 		t.Errorf("%v", err)
+	}
+}
+
+// keyd would begin a new state where it finds none.
+func TestAFileThatArrivesIsNeverMissingMeanwhile(t *testing.T) {
+	dir, there := stateOf(t, 1), inMemory()
+	from := must[*bolt.Store](t)(bolt.OpenToMove(dir))
+	must[move.Done](t)(move.Move(t.Context(), leavingFile{from, "old"}, side(there, "memory"), movedAt))
+	if err := from.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 2 { // the second time, the sealed file has its second name already
+		back := must[*bolt.Arriving](t)(bolt.Arrive(dir))
+		if err := back.Fill(t.Context(), leaving(t, there, "memory")); err != nil {
+			t.Fatal(err)
+		}
+		copied := filepath.Join(dir, ".keyd.db.copy")
+		if err := errors.Join(os.Remove(copied), os.Mkdir(copied, 0o700)); err != nil { // which takes no file's name
+			t.Fatal(err)
+		}
+		if err := back.Finish(t.Context()); err == nil {
+			t.Fatal("the move went on")
+		}
+		var sealed *bolt.SealedError
+		if _, err := bolt.Open(dir, time.Now, nil); !errors.As(err, &sealed) {
+			t.Errorf("try %d: keyd would start: %v", n+1, err)
+		}
+		if err := os.Remove(copied); err != nil {
+			t.Fatal(err)
+		}
+	}
+	back := must[*bolt.Arriving](t)(bolt.Arrive(dir))
+	must[move.Done](t)(move.Move(t.Context(), leaving(t, there, "memory"), arrivingFile{back, "the file " + dir},
+		movedAt))
+	if err := must[*bolt.Store](t)(bolt.Open(dir, time.Now, nil)).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if kept, _ := filepath.Glob(filepath.Join(dir, "keyd.db.sealed-*")); len(kept) != 1 {
+		t.Errorf("the sealed file is not kept: %v", kept)
 	}
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"errors"
 	"strconv"
 
 	"github.com/keyd-project/keyd/internal/chain"
@@ -13,38 +14,69 @@ import (
 )
 
 // tail is how far this host has read what the others did.
-type tail struct{ next uint64 } // the first entry of the chain that it has not seen; 0: it has read none
+type tail struct {
+	next uint64     // the first entry of the chain that it has not seen; 0: it has read none
+	end  chain.Hash // of the last one that it has
+}
 
 // follow reads what is new in the chain. It costs one small question while nothing is.
 func (d *Daemon) follow(ctx context.Context) {
-	head, _, err := d.store.Head(ctx)
-	if err != nil || head+1 == d.hosts.tail.next {
+	t := &d.hosts.tail
+	head, hash, err := d.store.Head(ctx)
+	switch {
+	case err != nil, *t == tail{head + 1, hash}:
+		return
+	case t.next == 0:
+		d.beginTail(ctx, head, hash)
 		return
 	}
-	if d.hosts.tail.next == 0 {
-		if d.readPolicy(ctx) != nil {
-			return
-		}
-		d.hosts.tail.next = head + 1
-		d.hosts.saw(head, "")
-		return
+	policy, same := d.readTail(ctx)
+	if !same { // the store lost entries that were read, and a person accepts that
+		*t = tail{}
+		d.beginTail(ctx, head, hash)
+		policy = d.hosts.policyInForce()
 	}
-	var policy string
-	_ = d.store.Audit(ctx, d.hosts.tail.next, func(c chain.Linked) error { // the next time again
-		if p := c.Fields[chain.FieldPolicy]; p != "" && acts(c.Event) {
-			policy = p
-		}
-		d.happenedElsewhere(c)
-		d.hosts.tail.next = c.Seq + 1
-		return nil
-	})
-	d.hosts.saw(d.hosts.tail.next-1, policy)
 	if policy != "" && d.leads() {
 		d.reloading.Lock()
 		d.setPolicies(ctx)
 		d.reloading.Unlock()
 	}
 	d.touch()
+}
+
+// beginTail has this host read on after the end of the chain.
+func (d *Daemon) beginTail(ctx context.Context, head uint64, hash chain.Hash) {
+	if d.readPolicy(ctx) == nil {
+		d.hosts.tail = tail{head + 1, hash}
+		d.hosts.saw(head, "")
+	}
+}
+
+var errOtherChain = errors.New("the chain has other entries")
+
+// readTail reads on after the last entry that was read, as far as it gets, and returns the configuration that is in
+// force since; "": the one before. same: the chain still has that last entry.
+func (d *Daemon) readTail(ctx context.Context) (policy string, same bool) {
+	t := &d.hosts.tail
+	same = t.next == 1
+	err := d.store.Audit(ctx, t.next-1, func(c chain.Linked) error {
+		if !same {
+			if same = c.Seq == t.next-1 && c.Hash == t.end; !same {
+				return errOtherChain
+			}
+			return nil
+		}
+		if p := c.Fields[chain.FieldPolicy]; p != "" && acts(c.Event) {
+			policy = p
+		}
+		d.happenedElsewhere(c)
+		*t = tail{c.Seq + 1, c.Hash}
+		return nil
+	})
+	if same = same || err != nil && !errors.Is(err, errOtherChain); same {
+		d.hosts.saw(t.next-1, policy)
+	}
+	return policy, same
 }
 
 // saw notes how far the chain was seen, and which configuration is in force; "": the one before.

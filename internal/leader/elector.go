@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/store/stored"
 	"github.com/keyd-project/keyd/internal/term"
 )
@@ -173,7 +174,11 @@ func (e *Elector) take(ctx context.Context) *reign {
 	at := e.Boot()
 	l, err := e.Store.Take(asking, e.Host, nonce, e.TTL)
 	if err != nil {
-		if !errors.Is(err, stored.ErrHeld) && ctx.Err() == nil {
+		held := errors.Is(err, stored.ErrHeld)
+		if class := key.ClassOf(err); held || class == key.Retry || class == key.Refused {
+			delete(e.nonces, nonce) // a host that may not lead tries for as long as that lasts
+		}
+		if !held && ctx.Err() == nil {
 			e.fail(fmt.Errorf("this host cannot lead: %w", err))
 		}
 		return nil

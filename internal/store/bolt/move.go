@@ -132,15 +132,31 @@ func (a *Arriving) Finish(ctx context.Context) error {
 	if err := errors.Join(err, a.Close(), giveTo(a.path(), filepath.Dir(a.target))); err != nil {
 		return err
 	}
-	if _, err := os.Lstat(a.target); err == nil {
-		if err := os.Rename(a.target, a.target+".sealed-"+strconv.FormatUint(tip.Seq, 10)); err != nil {
-			return err
-		}
+	if err := keepSealed(a.target, tip.Seq); err != nil {
+		return err
 	}
 	if err := os.Rename(a.path(), a.target); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(a.target))
+}
+
+// keepSealed gives a sealed state a second name. The first one stays until another state takes it: where there is none,
+// keyd would begin a new state.
+func keepSealed(path string, seq uint64) error {
+	kept := path + ".sealed-" + strconv.FormatUint(seq, 10)
+	if _, err := os.Lstat(path); err != nil {
+		return ifThere(err)
+	}
+	return errors.Join(ifThere(os.Remove(kept)), os.Link(path, kept)) // a move may have been cut short in between
+}
+
+// ifThere is the error of something that need not exist.
+func ifThere(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // Close closes the file.

@@ -189,7 +189,25 @@ func (m *mover) take(ctx context.Context, holder string, both bool) error {
 		m.held = append(m.held, side)
 	}
 	m.renewed = m.now()
+	if both {
+		return m.areTwo(ctx)
+	}
 	return nil
+}
+
+// areTwo refuses one store under two names, such as a database by way of other hosts. To close it would close both. Who
+// takes the lease of one store twice has only the second one.
+func (m *mover) areTwo(ctx context.Context) error {
+	old := m.held[0]
+	_, err := old.on.Renew(ctx, old.epoch, leaseTime)
+	if err != nil {
+		m.release(ctx)
+	}
+	if errors.Is(err, stored.ErrEpoch) {
+		return fmt.Errorf("%s is the same store as %s: nothing was copied, and nothing need be. Name two stores; "+
+			"where only the way to it changes, change the configuration of each host", m.to.Name(), m.from.Name())
+	}
+	return err
 }
 
 // renew keeps the leases, now and then.

@@ -59,7 +59,7 @@ const idle = "25P03"
 // which even the server does not know; 25 is a transaction that cannot write, and 23 a constraint.
 func certain(err error) bool {
 	var p *pgconn.PgError
-	if !errors.As(err, &p) {
+	if errors.As(err, new(*answered)) || !errors.As(err, &p) {
 		return false // pgconn.SafeToRetry does not help: it calls it safe when an answer is cut off
 	}
 	if p.Code == idle {
@@ -68,6 +68,15 @@ func certain(err error) bool {
 	class := p.Code[:min(2, len(p.Code))]
 	return p.SeverityUnlocalized == "ERROR" && p.Code != "40003" && slices.Contains([]string{"40", "25", "23"}, class)
 }
+
+// answered is an error of what came after COMMIT: to that itself the server said yes.
+type answered struct{ err error }
+
+func (a *answered) Error() string {
+	return fmt.Sprintf("the server committed it, perhaps without a standby: %v", a.err)
+}
+
+func (a *answered) Unwrap() error { return a.err }
 
 // remedies say what to do about what the server answered, by its code.
 var remedies = map[string]string{

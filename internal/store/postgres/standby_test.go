@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgproto3"
+
 	"github.com/keyd-project/keyd/internal/store/postgres"
 	"github.com/keyd-project/keyd/internal/store/stored"
 	"github.com/keyd-project/keyd/softhsm-test/postgrestest"
@@ -76,6 +78,7 @@ func TestAStandbyThatStops(t *testing.T) {
 	must(t, err)
 	t.Run("a commit that somebody told not to wait is ambiguous until a standby has it",
 		func(t *testing.T) { released(t, p, tip) })
+	t.Run("an error after the commit says nothing about it", func(t *testing.T) { errs(t, p) })
 	must(t, p.b.Stop())
 	must(t, p.a.Until("postgres", "SELECT count(*) FROM pg_stat_replication", "0"))
 	tip, err = e.Tip(t.Context())
@@ -118,6 +121,35 @@ func unsafe(t *testing.T, p *pair, tip stored.Tip) {
 	must(t, p.engine.Commit(t.Context(), c))
 	wantTip(t, p.engine, end(c))
 	must(t, p.a.Synchronise("b", 1))
+}
+
+// errs has a server commit, and then fail to say which standbys it has, with an error after which a COMMIT would have
+// been rolled back.
+func errs(t *testing.T, p *pair) {
+	o := synchronous(p.a)
+	proxy := newProxy(t, postgrestest.Hosts(p.a))
+	o.URL = proxy.url(o.URL)
+	e := open(t, o)
+	tip, err := e.Tip(t.Context())
+	must(t, err)
+	proxy.atCommit(func(c *passage) {
+		var answer []byte
+		for _, m := range []pgproto3.BackendMessage{
+			&pgproto3.ParseComplete{}, &pgproto3.BindComplete{}, &pgproto3.NoData{},
+			&pgproto3.CommandComplete{CommandTag: []byte("COMMIT")},
+			&pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: "40001",
+				Message: "restart the transaction"},
+			&pgproto3.ReadyForQuery{TxStatus: 'I'},
+		} {
+			more, err := m.Encode(answer)
+			must(t, err)
+			answer = more
+		}
+		_, err := c.client.Write(answer)
+		must(t, err)
+		_ = c.server.Close()
+	})
+	wantAmbiguous(t, "a COMMIT before an error", e.Commit(t.Context(), after(t, tip, "1")))
 }
 
 // several begins with an old primary that nobody stopped: it takes writes, and has no standby any more.

@@ -146,6 +146,9 @@ func (e *Engine) commit(ctx context.Context, conn *pgxpool.Conn, w work) error {
 		err = fmt.Errorf("the server committed it with a warning: %s (SQLSTATE %s)", notice.Message, notice.Code)
 	case err == nil:
 		return nil
+	case tag.String() != "":
+		e.reconnect(err)
+		err = &answered{err}
 	case conn.Conn().IsClosed():
 		e.reconnect(err)
 		err = fmt.Errorf("the server did not answer to COMMIT: %w", err)

@@ -62,10 +62,14 @@ func (k *known) apply(l chain.Linked) error {
 }
 
 // see remembers the end of the chain on this host's disk, unless the store lacks what was seen before, or the disk has
-// it already.
+// it already. A server that lags behind may tell of an end that is older than what was seen.
 func (k *known) see() error {
+	tip, first := k.tip, k.first
+	if tip.Seq < k.seen.Seq {
+		tip, first = k.seen.Tip, k.seen.first
+	}
 	if k.missing.Load() == nil {
-		return k.seen.put(k.tip, k.first)
+		return k.seen.put(tip, first)
 	}
 	return nil
 }
@@ -119,6 +123,7 @@ func (s *Store) followLocked(ctx context.Context) error {
 		}
 		if k.tip.Seq > 0 {
 			if len(found) == 0 || found[0].Seq != k.tip.Seq || found[0].Hash != k.tip.Hash {
+				_ = k.see()         // what it compares with is all that this host knows, on its disk or not
 				return s.begin(ctx) // another history
 			}
 			found = found[1:]

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -69,8 +70,11 @@ func (e *HaltedError) Unwritable() bool { return true }
 // HeadMissing says that a host misses an entry, if not this one.
 func (e *HaltedError) HeadMissing() bool { return true }
 
-// haltBlob stops the whole instance.
-const haltBlob = "halt"
+// haltBlob stops the whole instance. What is under haltsBlob says of each host that it misses an entry.
+const (
+	haltBlob  = "halt"
+	haltsBlob = haltBlob + "/"
+)
 
 // look finds out whether the store contains the last entry that this host saw. It is called with the lock of what is
 // known held.
@@ -96,17 +100,44 @@ func (s *Store) look(ctx context.Context) error {
 
 // halt stops the other hosts, too. It leaves an earlier halt as it is.
 func (s *Store) halt(ctx context.Context, why error) error {
-	text, err := s.engine.Blob(ctx, haltBlob)
-	if err != nil || text != nil {
-		return err
-	}
-	text, err = json.Marshal(Halt{Host: s.host, At: s.now().UTC(), Why: why.Error()})
+	text, err := json.Marshal(Halt{Host: s.host, At: s.now().UTC(), Why: why.Error()})
 	if err != nil {
 		return err
 	}
-	err = s.engine.PutBlob(ctx, stored.Blob{Name: haltBlob, Value: text})
-	if errors.Is(err, stored.ErrSealed) {
-		return nil // it takes no changes in any case
+	for _, name := range []string{haltsBlob + s.host, haltBlob} {
+		had, err := s.engine.Blob(ctx, name)
+		if err == nil && had == nil {
+			err = s.engine.PutBlob(ctx, stored.Blob{Name: name, Value: text})
+		}
+		if err != nil && !errors.Is(err, stored.ErrSealed) { // it takes no changes in any case
+			return err
+		}
+	}
+	return nil
+}
+
+// endHalt ends what this host stopped the instance for. What another host did so for stands, until that one accepts
+// it. A host that misses nothing speaks for all: the others may be gone for good.
+func (s *Store) endHalt(ctx context.Context, missed bool) error {
+	halts, err := s.engine.Blobs(ctx, haltsBlob)
+	if err != nil {
+		return err
+	}
+	own, left := haltsBlob+s.host, []byte(nil)
+	if missed || slices.Contains(halts, own) {
+		others := slices.DeleteFunc(slices.Clone(halts), func(name string) bool { return name == own })
+		if len(others) > 0 {
+			if left, err = s.engine.Blob(ctx, others[0]); err != nil {
+				return err
+			}
+		}
+		halts = []string{own}
+	}
+	err = s.engine.PutBlob(ctx, stored.Blob{Name: haltBlob, Value: left})
+	for _, name := range halts {
+		if err == nil {
+			err = s.engine.PutBlob(ctx, stored.Blob{Name: name})
+		}
 	}
 	return err
 }
@@ -159,8 +190,8 @@ func (s *Store) Missing(ctx context.Context) (*HeadMissing, error) {
 }
 
 // Accept has this host go on with the store as it is, although it lacks what the host saw, and ends the halt of the
-// instance. Another host that misses an entry halts it again, until it accepts, too. The audit entry comes first: what
-// is forgotten then stands in it.
+// instance, unless another host misses an entry: that one must accept, too. The audit entry comes first: what is
+// forgotten then stands in it.
 func (s *Store) Accept(ctx context.Context, actor, reason string) error {
 	s.writing <- struct{}{}
 	defer func() { <-s.writing }()
@@ -171,7 +202,8 @@ func (s *Store) Accept(ctx context.Context, actor, reason string) error {
 		return err
 	}
 	fields := map[string]string{"reason": reason, "host": s.host}
-	if k.missing.Load() != nil {
+	missed := k.missing.Load() != nil
+	if missed {
 		fields["seen"], fields["seen hash"] = strconv.FormatUint(k.seen.Seq, 10), k.seen.Hash.String()
 	}
 	l, err := chain.Append(k.tip.Seq, k.tip.Hash, chain.Entry{Time: s.now(), Event: chain.StoreAccepted, Actor: actor,
@@ -186,8 +218,8 @@ func (s *Store) Accept(ctx context.Context, actor, reason string) error {
 		return err
 	}
 	k.missing.Store(nil)
-	if err := k.see(); err != nil {
+	if err := k.seen.put(k.tip, k.first); err != nil {
 		return fmt.Errorf("forget what this host saw of the store: %w; try again", err)
 	}
-	return s.engine.PutBlob(ctx, stored.Blob{Name: haltBlob})
+	return s.endHalt(ctx, missed)
 }

@@ -41,6 +41,10 @@ func (p *primary) Blob(ctx context.Context, name string) ([]byte, error) {
 	return p.now.Load().Blob(ctx, name)
 }
 
+func (p *primary) Blobs(ctx context.Context, prefix string) ([]string, error) {
+	return p.now.Load().Blobs(ctx, prefix)
+}
+
 func (p *primary) PutBlob(ctx context.Context, b stored.Blob) error {
 	return p.now.Load().PutBlob(ctx, b)
 }

@@ -33,13 +33,14 @@ const (
 // seenDomain separates the hashes of slots from all others.
 const seenDomain = "keyd seen head v1\n"
 
-// seen is the last entry that this host saw, as its own disk has it.
+// seen is the last entry that this host saw. Its own disk has it, unless unsaved.
 type seen struct {
 	stored.Tip
-	first chain.Hash // of the store's first entry: tells a store that lost changes from another store
-	turn  uint64
-	file  *os.File
-	flush func(*os.File) error // fdatasync; tests count it, or have it fail
+	first   chain.Hash // of the store's first entry: tells a store that lost changes from another store
+	unsaved bool       // the disk has an earlier one, because it took no more
+	turn    uint64
+	file    *os.File
+	flush   func(*os.File) error // fdatasync; tests count it, or have it fail
 }
 
 // openSeen opens the file, or makes it. Errors: *bolt.LockedError while another process has it open.
@@ -127,11 +128,12 @@ func slotSum(body []byte) []byte {
 	return sum[:]
 }
 
-// put remembers a head on the disk before it returns.
+// put remembers a head on the disk before it returns. After an error this process remembers it all the same.
 func (s *seen) put(tip stored.Tip, first chain.Hash) error {
-	if tip == s.Tip && first == s.first {
+	if tip == s.Tip && first == s.first && !s.unsaved {
 		return nil
 	}
+	s.Tip, s.first, s.unsaved = tip, first, true
 	turn := s.turn + 1
 	body := bytes.Join([][]byte{stored.Number(turn), stored.Number(tip.Seq), tip.Hash[:], first[:]}, nil)
 	slot := make([]byte, slotSize)
@@ -142,7 +144,7 @@ func (s *seen) put(tip stored.Tip, first chain.Hash) error {
 	if err := s.flush(s.file); err != nil {
 		return err
 	}
-	s.Tip, s.first, s.turn = tip, first, turn
+	s.turn, s.unsaved = turn, false
 	return nil
 }
 
