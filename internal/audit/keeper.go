@@ -78,8 +78,8 @@ type Keeper struct {
 
 	turn     chan struct{} // of capacity 1: one checkpoint at a time; guards what follows
 	seen     seen
-	intent   uint64 // the number of the last intent to make an audit key that this process wrote; 0: none
-	compared bool   // the HSM side has judged this chain since this process began
+	intent   chain.Hash // of the last intent to make an audit key that this process wrote
+	compared bool       // the HSM side has judged this chain since this process began
 	failures int
 	again    time.Time // no retry before this time, after a failure
 }

@@ -26,8 +26,8 @@ const makeWithin = time.Minute
 
 // making is an audit key that is intended, and whose result is not recorded yet.
 type making struct {
-	seq   uint64    // of the intent; 0: none is open
-	until time.Time // it may begin until then
+	intent chain.Hash // of the entry; zero: none is open
+	until  time.Time  // it may begin until then
 }
 
 // auditKey makes the audit key if there is none. It records every audit key that is new
@@ -51,7 +51,7 @@ func (k *Keeper) auditKey(ctx context.Context) (key.Fingerprint, error) {
 		k.Logger.WarnContext(ctx, "the audit key has changed", "audit_key", string(print), "before",
 			string(k.seen.key))
 	}
-	if present && k.seen.making.seq == 0 {
+	if present && k.seen.making.intent == (chain.Hash{}) {
 		return print, k.note(ctx, keyd, chain.AuditKeyFound, fields)
 	}
 	return print, k.note(ctx, keyd, chain.AuditKeyMade, fields)
@@ -60,15 +60,15 @@ func (k *Keeper) auditKey(ctx context.Context) (key.Fingerprint, error) {
 // makeAuditKey makes the audit key, which the token did not have when keyd looked.
 func (k *Keeper) makeAuditKey(ctx context.Context, looked time.Time) (key.Material, error) {
 	saved := term.Instant{}
-	if open := k.seen.making; open.seq == 0 || k.Hosts != nil && k.over(open, looked) {
+	if open := k.seen.making; open.intent == (chain.Hash{}) || k.Hosts != nil && k.over(open, looked) {
 		saved = term.Instant{Wall: k.Clock(), Boot: term.Boottime()}
 		until := saved.Wall.Add(makeWithin)
 		fields := map[string]string{"until": until.UTC().Format(time.RFC3339Nano)}
 		if err := k.note(ctx, keyd, chain.AuditKeyIntended, fields); err != nil {
 			return key.Material{}, err
 		}
-		k.intent = k.seen.making.seq
-	} else if k.Hosts != nil && open.seq != k.intent {
+		k.intent = k.seen.making.intent
+	} else if k.Hosts != nil && open.intent != k.intent {
 		return key.Material{}, fmt.Errorf("another host, or this one before it was started again, began to make it: keyd "+
 			"looks for it again until %s, and then makes it", k.settled(open).UTC().Format(time.RFC3339))
 	}
@@ -99,5 +99,5 @@ func intended(c chain.Linked) making {
 	if err != nil {
 		until = c.Time.Add(makeWithin)
 	}
-	return making{seq: c.Seq, until: until}
+	return making{c.Hash, until}
 }
