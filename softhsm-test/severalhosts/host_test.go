@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // change is what is not as printed in a command or a file: this machine is none of the servers on the page.
@@ -21,18 +20,19 @@ func (h *host) everywhere() []change {
 	all := []change{
 		{"/etc/", h.path("etc") + "/", "a folder is the root of a host"},
 		{"/var/", h.path("var") + "/", "a folder is the root of a host"},
-		{"install -o keyd ", "install ", "the package makes the user keyd"},
+		{"-o keyd -g keyd ", "", "the package makes the user keyd"},
+		{"-o keyd ", "", "the package makes the user keyd"},
 		{"chown keyd ", fmt.Sprintf("chown %d ", os.Getuid()), "the package makes the user keyd"},
 	}
 	if os.Getuid() != 0 {
-		all = append(all, change{"install -o postgres -g postgres ", "install ",
+		all = append(all, change{"-o postgres -g postgres ", "",
 			"PostgreSQL runs as the user of the test"})
 	}
 	return all
 }
 
 // real are the programs of the page that run as they are.
-var real = []string{"chown", "etcdctl", "install", "jq", "openssl", "psql", "rm"}
+var real = []string{"chown", "cp", "date", "etcdctl", "install", "jq", "mkdir", "openssl", "psql", "rm"}
 
 // standIns run in place of programs of the page. What is neither here nor in real is not found, and fails the test.
 func (h *host) standIns() map[string]string {
@@ -41,10 +41,12 @@ func (h *host) standIns() map[string]string {
 		"sudo": `[ "$1 $2" = "-u postgres" ] && shift 2 && exec "$@"`,
 		// Nobody is there to type.
 		"editor": `printf '%s\n' "$TYPED" >"$1"`,
+		// The other host is a folder.
+		"rsync": `[ "$1" = -a ] && shift && for to; do :; done && mkdir -p "$to" && cp -a "$@"`,
 		// The default configuration is another.
 		"keyd": `case "$*" in
 *--config*) ;;
-"store "*) set -- "$@" --config ` + h.path("etc/keyd/keyd.yaml") + ` ;;
+"store init"* | "store status"* | "store accept"*) set -- "$@" --config ` + h.path("etc/keyd/keyd.yaml") + ` ;;
 esac
 exec ` + keyd + ` "$@"`,
 	}
@@ -81,6 +83,7 @@ type host struct {
 	env       []string
 	passwords map[string]string // that are typed, by role
 	answers   string            // what is typed at other questions
+	service   *service          // nil while keyd does not run
 }
 
 // newHost makes a machine on which these changes are made, too.
@@ -92,7 +95,7 @@ func newHost(t *testing.T, changes ...change) *host {
 	must(t, os.Chmod(root, 0o755))
 	h := &host{t: t, root: root, changes: changes}
 	h.changes = append(h.changes, h.everywhere()...)
-	for _, dir := range []string{"bin", "etc/keyd/next", "etc/postgresql", "root", "var/backups", "var/lib", "run"} {
+	for _, dir := range []string{"bin", "etc/keyd/next", "etc/keyd/alone", "etc/postgresql", "root", "var/backups", "var/lib", "run/keyd"} {
 		must(t, os.MkdirAll(h.path(dir), 0o755))
 	}
 	for _, name := range real {
@@ -132,30 +135,52 @@ func (h *host) here(text string) string {
 	return strings.NewReplacer(pairs...).Replace(text)
 }
 
-// run runs a block as one shell does, and requires that every command succeeds. It returns what they print.
+// run follows a block, and requires that every command succeeds and prints what the block shows. It returns what they
+// print.
 func (h *host) run(b block) string {
 	h.t.Helper()
 	out, err := h.try(b)
+	if err == nil {
+		err = missing(b.shown(h.t), out)
+	}
 	if err != nil {
 		h.t.Fatalf("%s:%d: %v\n%s\n%s", page, b.line, err, b.text, out)
 	}
 	return out
 }
 
-// try is run for a block of which a command may fail. It has no terminal, so that programs ask on standard input.
+// try is run for a block of which a command may fail. One shell runs what is between commands of systemd.
 func (h *host) try(b block) (output string, err error) {
 	h.t.Helper()
-	script := "set -euo pipefail\n"
+	script := ""
+	flush := func() error {
+		out, err := h.shell(script)
+		output += out
+		script = ""
+		return err
+	}
 	for _, s := range b.steps(h.t) {
+		if arguments, ok := strings.CutPrefix(s.command, "systemctl "); ok {
+			if err := errors.Join(flush(), h.systemctl(arguments)); err != nil {
+				return output, err
+			}
+			continue
+		}
 		script += h.here(s.command)
 		if len(s.typed) > 0 {
 			script += " <<'END'\n" + h.typed(s) + "END"
 		}
 		script += "\n"
 	}
-	ctx, cancel := context.WithTimeout(h.t.Context(), 2*time.Minute)
+	err = flush()
+	return output, err
+}
+
+// shell has no terminal, so that programs ask on standard input.
+func (h *host) shell(script string) (output string, err error) {
+	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash", "-c", script)
+	cmd := exec.CommandContext(ctx, "bash", "-c", "set -euo pipefail\n"+script)
 	cmd.Dir, cmd.Env, cmd.Stdin = h.path("root"), h.env, strings.NewReader(h.answers)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	out, err := cmd.CombinedOutput()

@@ -25,12 +25,14 @@ type database struct {
 	a, b     *postgrestest.Server
 	db1, db2 *host
 	hq       *host
-	sync     block // makes the standby count
+	sync     block  // makes the standby count
+	files    block  // brings a host what it needs for TLS and to sign in
+	section  string // of the configuration
 }
 
 func TestPostgreSQLIsSetUpAsThePageSays(t *testing.T) {
 	t.Parallel()
-	d := setUpPostgres(t)
+	d := setUpPostgres(t, newHost(t), alone)
 	t.Run("the store has nothing to see to", d.isWell)
 	t.Run("keyd's role may do no more than it needs", d.hasLeastRights)
 	t.Run("nobody else gets in", d.refusesOthers)
@@ -39,10 +41,10 @@ func TestPostgreSQLIsSetUpAsThePageSays(t *testing.T) {
 	t.Run("the standby takes over, with the same commands", d.failsOver)
 }
 
-// setUpPostgres follows the section.
-func setUpPostgres(t *testing.T) *database {
+// setUpPostgres follows the section, for a host with this in its configuration.
+func setUpPostgres(t *testing.T, hq *host, config string) *database {
 	t.Helper()
-	r, d := read(t, onPostgres), &database{}
+	r, d := read(t, onPostgres), &database{hq: hq}
 	var err error
 	d.ca, err = authority.New()
 	must(t, err)
@@ -51,9 +53,7 @@ func setUpPostgres(t *testing.T) *database {
 	d.a = postgrestest.Start(t, usual)
 	d.b = d.a.Standby(t, "db2", usual)
 	d.db1, d.db2 = d.server(t, d.a, "db1"), d.server(t, d.b, "db2")
-	d.hq = newHost(t, d.addresses(d.a, d.b)...)
-	d.hq.write(string(d.ca.PEM), "root/db-ca.pem")
-
+	d.hq.changes = append(d.hq.changes, d.addresses()...)
 	line := r.next("")
 	line.text = strings.Replace(line.text, "192.0.2.0/24", "127.0.0.0/8", 1)
 	secure := r.next("console")
@@ -71,9 +71,10 @@ func setUpPostgres(t *testing.T) *database {
 	d.sync = r.next("console")
 	d.db1.run(d.sync)
 
-	d.hq.types(keydsPassword)
-	d.hq.run(r.next("console"))
-	d.hq.write(d.hq.here(alone+r.next("yaml").text), "etc/keyd/next/keyd.yaml")
+	d.files = r.next("console")
+	d.bringFiles(d.hq)
+	d.section = r.next("yaml").text
+	d.hq.write(d.hq.here(config+d.section), "etc/keyd/next/keyd.yaml")
 	_, err = d.open(t, d.options(t)).Tip(t.Context())
 	wantError(t, "before the tables are made", err, "run keyd store init")
 	d.hq.types(ownersPassword)
@@ -85,6 +86,13 @@ func setUpPostgres(t *testing.T) *database {
 	d.db1.write(string(grants), "root/grants.sql")
 	d.db1.run(r.next("console"))
 	return d
+}
+
+// bringFiles gives a host the password and the CA.
+func (d *database) bringFiles(h *host) {
+	h.write(string(d.ca.PEM), "root/db-ca.pem")
+	h.types(keydsPassword)
+	h.run(d.files)
 }
 
 // server is the machine of a server, whose administrator has a certificate for it.
@@ -100,11 +108,11 @@ func (d *database) server(t *testing.T, s *postgrestest.Server, name string) *ho
 }
 
 // addresses are where the servers of the page are here.
-func (d *database) addresses(a, b *postgrestest.Server) []change {
+func (d *database) addresses() []change {
 	const writes = "target_session_attrs=read-write"
 	return []change{
-		{"db1.example.com", postgrestest.Hosts(a), "the servers are on the loopback"},
-		{"db2.example.com", postgrestest.Hosts(b), "the servers are on the loopback"},
+		{"db1.example.com", postgrestest.Hosts(d.a), "the servers are on the loopback"},
+		{"db2.example.com", postgrestest.Hosts(d.b), "the servers are on the loopback"},
 		{writes, writes + "&sslmode=verify-full", "on the loopback keyd would do without TLS"},
 	}
 }
