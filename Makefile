@@ -184,17 +184,11 @@ decade: ## ten simulated years of KEYS=n keys (default 100), by SEED=k (default 
 	@KEYS=$${KEYS:-100} go test -count=1 -timeout 0 -v -run '^TestADecade' ./internal/simulate \
 	  | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
 
-lint: $(LINT) ## gofmt, go vet and golangci-lint
+# The build tags of files that belong to one suite, or to a build that can be killed at a chosen point.
+TAGS := alerts,az,clients,consumers,killpoints,page,recordings,system
+lint: $(LINT) ## gofmt and golangci-lint, which runs go vet
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
-	go vet ./...
-	go vet -tags killpoints ./internal/... ./cmd/...
-	go vet -tags system ./softhsm-test/systemtest
-	go vet -tags clients,az ./$(CLIENTS)
-	go vet -tags recordings ./softhsm-test/recordings
-	go vet -tags alerts ./softhsm-test/alertstest
-	go vet -tags consumers ./softhsm-test/consumers
-	go vet -tags page ./internal/web
-	$(LINT) run ./...
+	$(LINT) run --build-tags $(TAGS) ./...
 
 $(LINT):
 	GOBIN="$(CURDIR)/.tools" go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/daemon"
 	"github.com/keyd-project/keyd/internal/key"
@@ -201,14 +203,23 @@ chain for ever, with your reason and with what is missing. Run it on each host t
 			)
 		},
 	}
-	cmd.Flags().StringVar(&path, "config", defaultConfig, "the configuration, for a host where no daemon runs")
+	cmd.Flags().StringVar(&path, "config", defaultConfig, "the configuration of the instance")
 	cmd.Flags().StringVar(&reason, "reason", "", "why; it stays in the audit for ever (required)")
 	return a.jsonFlag(cmd)
 }
 
-// acceptStore asks the daemon of this host, which has what it saw in use, or does it where none runs.
+// acceptStore asks the daemon that runs with the configuration, which has what it saw in use, or does it where none
+// runs.
 func (a *app) acceptStore(ctx context.Context, path, reason string) error {
-	err := a.client().AcceptStore(ctx, reason)
+	ask := a.client()
+	if a.socket == "" && os.Getenv("KEYD_SOCKET") == "" {
+		cfg, err := config.Load(path)
+		if err != nil {
+			return err
+		}
+		ask = control.Dial(cfg.Control.Socket) // not that of another instance on this host
+	}
+	err := ask.AcceptStore(ctx, reason)
 	if errors.Is(err, control.ErrUnreachable) {
 		return daemon.AcceptStopped(ctx, path, reason)
 	}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -39,7 +40,8 @@ func refusal(err error) error {
 	return waits(err)
 }
 
-// Rotate records one request per key, or none at all. If no key is named, it leaves out those that are held.
+// Rotate records one request per key. If keyd refuses one of them, it records none. If no key is named, it leaves out
+// those that are held.
 func (d *Daemon) Rotate(ctx context.Context, actor string, o control.RotateOptions) ([]control.Accepted, error) {
 	policies, err := d.toRotate(ctx, o)
 	if err != nil {
@@ -54,6 +56,13 @@ func (d *Daemon) Rotate(ctx context.Context, actor string, o control.RotateOptio
 		wanted[i] = rotate.Wanted{Actor: actor, Reason: o.Reason, Compromise: o.Compromise, Without: without}
 	}
 	requests, err := d.rotator.RequestAll(d.asked(ctx), policies, wanted)
+	var partly *rotate.PartlyError
+	if errors.As(err, &partly) {
+		for _, name := range partly.Recorded {
+			d.loop.Poke(name, priority.Operator)
+		}
+		return nil, err
+	}
 	if err != nil {
 		return nil, refusal(err)
 	}

@@ -282,6 +282,19 @@ func TestALastResortAddsDisablesAndAdoptsNothing(t *testing.T) {
 	if len(policies) != 1 || len(policies[0].Vaults) != 1 || !policies[0].Retire.Never() || len(vaults) != 0 {
 		t.Errorf("it acts on %+v and %+v", policies, vaults)
 	}
+	inUse := a.config().VaultPolicies()[:1]
+	inUse[0].ScheduleText = "@daily"
+	v, err := a.store.LoadVault(under, inUse[0].URL)
+	if err == nil {
+		v.Instance = "test"
+		_, err = a.store.SaveVault(under, v, chain.Entry{Event: chain.KEKIntended, Actor: "root"})
+	}
+	if err == nil {
+		_, vaults, err = a.lastResort(under, nil, inUse)
+	}
+	if err != nil || len(vaults) != 1 || !vaults[0].KeepOld || vaults[0].ScheduleText != "" {
+		t.Errorf("of the vault in use it makes %+v, %v; want no new KEK, and no old one disabled", vaults, err)
+	}
 	a.hosts.nowInForce("another")
 	var refused *control.RefusedError
 	if err := a.Adopt(under, "root", "one", "reason", "token"); !errors.As(err, &refused) {

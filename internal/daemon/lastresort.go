@@ -9,7 +9,8 @@ import (
 )
 
 // A host that acts on another configuration than the one in force leads only as the last resort. Then it goes on with
-// what the records have, and neither disables, adopts nor adds anything, until keyd reload there.
+// what the records have, and neither disables, adopts nor adds anything, until keyd reload there. That goes for key
+// exchange keys, too.
 
 // setPolicies has the loop act on the present configuration, or on as much of it as a last resort may. The lock of
 // reloading is held.
@@ -54,6 +55,7 @@ func (d *Daemon) lastResort(ctx context.Context, all []key.Policy, allVaults []k
 			return nil, nil, err
 		}
 		if rec.Revision > 0 {
+			v.KeepOld, v.Schedule, v.ScheduleText = true, nil, ""
 			vaults = append(vaults, v)
 		}
 	}

@@ -37,6 +37,7 @@ type VaultPolicy struct {
 	Create       bool   // keyd makes it
 	Schedule     Schedule
 	ScheduleText string // as written, for people; "" with a nil Schedule: only on request
+	KeepOld      bool   // no KEK is disabled, though a newer one replaced it
 }
 
 // KEKRequest is an operator's request for a new KEK.

@@ -49,9 +49,9 @@ func At(name string) {
 	}
 	if stop {
 		order = "" // the same point may be chosen again
-		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 		return
 	}
-	syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	select {}
 }

@@ -307,7 +307,7 @@ const kekPause = 6 * time.Hour
 // kekRetirement disables a superseded KEK that nothing needs any more, while the active one is in good order.
 func kekRetirement(in VaultInput) (Step, bool) {
 	active := in.Record.Active()
-	if active == nil || in.Record.Making() != nil || !in.clockAgrees() || in.shared() {
+	if active == nil || in.Record.Making() != nil || !in.clockAgrees() || in.shared() || in.Policy.KeepOld {
 		return Step{}, false
 	}
 	seen, ok := in.Seen.KEK(active.Version())

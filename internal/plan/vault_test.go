@@ -212,6 +212,10 @@ func vaultCases() []vaultCase {
 
 		{"the old one may be needed yet", func(in *VaultInput) { rotatedVault(in, 12*time.Minute) }, Idle, ""},
 		{"nothing needs the old one", func(in *VaultInput) { rotatedVault(in, 14*time.Minute) }, DisableKEK, "1"},
+		{"this host may disable nothing", func(in *VaultInput) {
+			rotatedVault(in, time.Hour)
+			in.Policy.KeepOld = true
+		}, Idle, ""},
 		{"another instance has the same KEK, and may have pinned the old one", func(in *VaultInput) {
 			rotatedVault(in, time.Hour)
 			in.Record.Instance = "hq-1"

@@ -3,6 +3,7 @@ package rotate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/keyd-project/keyd/internal/chain"
@@ -12,8 +13,9 @@ import (
 	"github.com/keyd-project/keyd/internal/words"
 )
 
-// RequestAll requests a rotation of several keys, each as Wanted says. If keyd refuses one of them, or cannot record
-// one, it records none. The refusal names every key that is refused.
+// RequestAll requests a rotation of several keys, each as Wanted says. If keyd refuses one of them, it records none.
+// The refusal names every key that is refused. What one change of the store cannot hold is recorded in parts, in the
+// order of the keys: if a later part fails, the error is a *PartlyError.
 func (r *Rotator) RequestAll(ctx context.Context, policies []key.Policy, wanted []Wanted) ([]Asked, error) {
 	return r.requestAll(ctx, r.asking(ctx), policies, wanted)
 }
@@ -25,14 +27,22 @@ func (r *Rotator) requestAll(ctx context.Context, g *gate, policies []key.Policy
 	if len(policies) == 0 {
 		return nil, nil
 	}
+	if n, err := all.save(ctx); err != nil {
+		return nil, all.partly(n, err)
+	}
+	return all.asked, all.waiting()
+}
+
+// save records the requests, in parts if the store cannot hold them in one change. saved counts those of an error.
+func (t *together) save(ctx context.Context) (saved int, err error) {
 	changed := "" // the key to prepare again; "": all
-	err := tryChange(all.names(), func() (save func() error, err error) {
-		if err := all.prepare(ctx, changed); err != nil {
+	err = tryChange(t.names(), func() (save func() error, err error) {
+		if err := t.prepare(ctx, changed); err != nil {
 			return nil, err
 		}
 		return func() error {
 			killpoint.At("save-before " + string(chain.RotationRequested))
-			if err := r.Store.SaveTogether(ctx, all.recs, all.entries); err != nil {
+			if err := t.r.Store.SaveTogether(ctx, t.recs, t.entries); err != nil {
 				changed = whichChanged(err)
 				return err
 			}
@@ -40,10 +50,56 @@ func (r *Rotator) requestAll(ctx context.Context, g *gate, policies []key.Policy
 			return nil
 		}, nil
 	})
-	if err != nil {
-		return nil, err
+	if !tooMuch(err) || len(t.policies) == 1 {
+		return 0, err
 	}
-	return all.asked, all.waiting()
+	half := len(t.policies) / 2
+	if n, err := t.part(0, half).save(ctx); err != nil {
+		return n, err
+	}
+	n, err := t.part(half, len(t.policies)).save(ctx)
+	return half + n, err
+}
+
+// part is the requests for some of the keys, which it shares with t.
+func (t *together) part(from, to int) *together {
+	p := *t
+	p.policies, p.wanted, p.asked, p.proposed = t.policies[from:to], t.wanted[from:to], t.asked[from:to],
+		t.proposed[from:to]
+	p.recs, p.entries = t.recs[from:to], t.entries[from:to]
+	return &p
+}
+
+// tooMuch reports whether one change of the store cannot hold what was to be saved, though less may fit.
+func tooMuch(err error) bool {
+	var much interface{ TooMuch() bool }
+	return errors.As(err, &much) && much.TooMuch()
+}
+
+// PartlyError says that requests for some of the keys are recorded, and those for the others are not.
+type PartlyError struct {
+	Recorded, Left []string // names of keys
+	Err            error
+}
+
+func (e *PartlyError) Error() string {
+	return fmt.Sprintf("%v. The requests for %s are recorded, up to %s. Ask for the others again, from %s on",
+		e.Err, words.Count(len(e.Recorded), "key"), e.Recorded[len(e.Recorded)-1], e.Left[0])
+}
+
+// Unwrap returns why the others are not recorded.
+func (e *PartlyError) Unwrap() error { return e.Err }
+
+// partly is the error after the requests for so many keys were recorded.
+func (t *together) partly(saved int, err error) error {
+	if saved == 0 {
+		return err
+	}
+	names := make([]string, len(t.policies))
+	for i, p := range t.policies {
+		names[i] = p.Key
+	}
+	return &PartlyError{Recorded: names[:saved], Left: names[saved:], Err: err}
 }
 
 // whichChanged is the key whose record somebody else changed meanwhile; "" if the store does not say.

@@ -2,6 +2,8 @@ package rotate_test
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -89,5 +91,68 @@ func TestAKeyThatIsHeldWhileTheRequestsAreRecordedRefusesThemAll(t *testing.T) {
 	}
 	if got := w.record("first").Requests; len(got) != 0 {
 		t.Errorf("the first key has the requests %+v", got)
+	}
+}
+
+// smallStore takes one record in a change.
+type smallStore struct {
+	rotate.Store
+	saved func(name string) // called after each
+}
+
+type tooMuchError struct{}
+
+func (tooMuchError) Error() string    { return "too much for one change" }
+func (tooMuchError) TooMuch() bool    { return true }
+func (tooMuchError) Class() key.Class { return key.Refused }
+
+func (s *smallStore) SaveTogether(ctx context.Context, recs []record.Record, entries [][]chain.Entry) error {
+	if len(recs) > 1 {
+		return tooMuchError{}
+	}
+	err := s.Store.SaveTogether(ctx, recs, entries)
+	if err == nil && s.saved != nil {
+		s.saved(recs[0].Key)
+	}
+	return err
+}
+
+func TestRequestsThatOneChangeCannotHoldAreRecordedInParts(t *testing.T) {
+	w, policies, wanted := twoKeys(t)
+	r := w.rotator()
+	r.Store = &smallStore{Store: r.Store}
+	asked, err := r.RequestAll(t.Context(), policies, wanted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range policies {
+		if got := w.record(p.Key).Requests; len(got) != 1 || got[0].ID != asked[i].ID {
+			t.Errorf("%s has the requests %+v, want %s", p.Key, got, asked[i].ID)
+		}
+	}
+	policies[1].Budget = 1
+	w.now = w.now.Add(time.Hour)
+	wanted[0].Without = []string{weu.URL} // otherwise the two requests are one
+	if _, err := r.RequestAll(t.Context(), policies, wanted); err == nil || len(w.record("first").Requests) != 1 {
+		t.Errorf("%v; a refusal records nothing, in no part", err)
+	}
+}
+
+func TestRequestsOfWhichALaterPartFailsSayWhichAreRecorded(t *testing.T) {
+	w, policies, wanted := twoKeys(t)
+	r := w.rotator()
+	r.Store = &smallStore{Store: r.Store, saved: func(string) {
+		if err := w.rotator().Pause(t.Context(), "second", "uid 0 (root)", "maintenance"); err != nil {
+			t.Fatal(err)
+		}
+	}}
+	_, err := r.RequestAll(t.Context(), policies, wanted)
+	var partly *rotate.PartlyError
+	if !errors.As(err, &partly) || !slices.Equal(partly.Recorded, []string{"first"}) ||
+		!slices.Equal(partly.Left, []string{"second"}) || !strings.Contains(err.Error(), "maintenance") {
+		t.Errorf("%v", err)
+	}
+	if len(w.record("first").Requests) != 1 || len(w.record("second").Requests) != 0 {
+		t.Errorf("the keys have the requests %+v and %+v", w.record("first").Requests, w.record("second").Requests)
 	}
 }

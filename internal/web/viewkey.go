@@ -83,6 +83,9 @@ func keyFacts(now time.Time, k status.Key) (facts []string) {
 		facts = append(facts, "last rotation "+day(now, k.LastRotation)+", "+relative(now, k.LastRotation))
 	}
 	facts = append(facts, inside(nextWords(now, k)))
+	if k.Replaced != nil {
+		facts = append(facts, local(now, k.Replaced.Words())+" (keyd replace "+k.Name+" --status)")
+	}
 	if r := k.Retire; r != nil {
 		after := "retires versions after " + words.Exactly(time.Duration(r.DisableAfter)*time.Second)
 		if c := r.Consent; c != nil {

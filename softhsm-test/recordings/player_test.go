@@ -243,7 +243,8 @@ func plain(link string) string {
 
 func afterHost(link string) string {
 	_, rest, _ := strings.Cut(link, "://")
-	return rest[strings.Index(rest, "/"):]
+	_, path, _ := strings.Cut(rest, "/")
+	return "/" + path
 }
 
 // token signs in by a virtual machine's managed identity.

@@ -122,14 +122,32 @@ func (s *Store) Save(ctx context.Context, rec record.Record, entries ...chain.En
 }
 
 // SaveTogether is Save for several keys in one change: all of the records are replaced, or none is. The i-th list of
-// entries goes with the i-th record.
+// entries goes with the i-th record. What no engine need take in one change is a *TooMuchError.
 func (s *Store) SaveTogether(ctx context.Context, recs []record.Record, entries [][]chain.Entry) error {
 	parts, err := s.keys(recs, entries)
 	if err != nil || len(parts) == 0 {
 		return err
 	}
+	var size sizes
+	if !size.add(&pending{parts: parts}) && len(parts) > 1 {
+		return &TooMuchError{Records: size.records, Entries: size.entries, Bytes: size.bytes}
+	}
 	return s.write(ctx, parts...)
 }
+
+// TooMuchError says that several records are more than every engine takes in one change. Nothing was changed.
+type TooMuchError struct{ Records, Entries, Bytes int }
+
+func (e *TooMuchError) Error() string {
+	return fmt.Sprintf("%d records and %d audit entries with %d bytes are too much for one change, which has at most "+
+		"%d, %d and %d", e.Records, e.Entries, e.Bytes, stored.MaxRecords, stored.MaxEntries, stored.MaxChange)
+}
+
+// TooMuch tells a caller, which need not know this package, that fewer records at once may fit.
+func (e *TooMuchError) TooMuch() bool { return true }
+
+// Class is Refused.
+func (e *TooMuchError) Class() key.Class { return key.Refused }
 
 // keys are the parts that save records of keys.
 func (s *Store) keys(recs []record.Record, entries [][]chain.Entry) ([]part, error) {

@@ -178,6 +178,26 @@ func TestAGroupHasNoMoreThanEveryEngineTakes(t *testing.T) {
 }
 
 // A caller that gives up while it waits leaves no trace; the one whose write is under way learns what became of it.
+func TestRecordsThatNoChangeHoldsTogetherAreRefusedAndThoseThatFitAreNot(t *testing.T) {
+	s := on(t, storetest.NewMemory(time.Now), "one", t.TempDir())
+	recs := records(stored.MaxRecords + 1)
+	entries := make([][]chain.Entry, len(recs))
+	for i := range entries {
+		entries[i] = []chain.Entry{asked("together")}
+	}
+	err := s.SaveTogether(t.Context(), recs, entries)
+	var much *TooMuchError
+	if !errors.As(err, &much) || !much.TooMuch() || much.Records != len(recs) || key.ClassOf(err) != key.Refused {
+		t.Errorf("%d records together: %v", len(recs), err)
+	}
+	if err := s.SaveTogether(t.Context(), recs[1:], entries[1:]); err != nil {
+		t.Error(err)
+	}
+	if got := load(t, s, recs[0].Key).Revision; got != 0 {
+		t.Errorf("the record that was not saved has revision %d", got)
+	}
+}
+
 func TestAWriteThatWaitsEndsWithItsContext(t *testing.T) {
 	i := newInstance(t)
 	ctx, cancel := context.WithCancel(t.Context())
