@@ -26,7 +26,9 @@ func TestAColdStandbyTakesOverAsThePageSays(t *testing.T) {
 	a.keyd("rotate --now " + keyName + " --reason drill")
 	must(t, a.until("the key is rotated", func(s status.Snapshot) bool { return finished(s, 2) }))
 	must(t, a.stop())
-	takeOver, check := r.next("console").with("keyd-2026-03-01T1200.db", filepath.Base(backups[0])).cut("# keyd check")
+	takeOver, check := r.next("console").
+		with("keyd-2026-03-01T1200.db", filepath.Base(backups[0])).
+		cut("# keyd check")
 	b.run(takeOver)
 	must(t, b.until("the key is held", func(s status.Snapshot) bool {
 		k, _ := s.Key(keyName)

@@ -65,10 +65,19 @@ keys:
 func (e *estate) newHost(t *testing.T, changes ...change) *host {
 	t.Helper()
 	h := newHost(t, changes...)
-	h.changes = append(h.changes,
+	h.changes = append(
+		h.changes,
 		change{"/run/", h.path("run") + "/", "a folder is the root of a host"},
-		change{"control: {operators", "control: {socket: " + h.socket() + ", operators", "the host has another socket"})
-	h.env = append(append(append(h.env, e.token.Environ()...), e.azure.Environ(e.caFile)...), "KEYD_SOCKET="+h.socket())
+		change{
+			"control: {operators",
+			"control: {socket: " + h.socket() + ", operators",
+			"the host has another socket",
+		},
+	)
+	h.env = append(
+		append(append(h.env, e.token.Environ()...), e.azure.Environ(e.caFile)...),
+		"KEYD_SOCKET="+h.socket(),
+	)
 	t.Cleanup(h.end)
 	return h
 }

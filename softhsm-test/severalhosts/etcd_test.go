@@ -54,8 +54,13 @@ func TestEtcdIsSetUpAsThePageSays(t *testing.T) {
 	cfg, err := config.Load(hq.path("etc/keyd/next/keyd.yaml"))
 	must(t, err)
 	c := cfg.Store.Etcd
-	good := etcd.Config{Endpoints: c.Endpoints, Prefix: c.Prefix, CertificateFile: c.CertificateFile, KeyFile: c.KeyFile,
-		CAFile: c.CAFile}
+	good := etcd.Config{
+		Endpoints:       c.Endpoints,
+		Prefix:          c.Prefix,
+		CertificateFile: c.CertificateFile,
+		KeyFile:         c.KeyFile,
+		CAFile:          c.CAFile,
+	}
 	t.Run("the store has nothing to see to", func(t *testing.T) {
 		e, err := etcd.Open(t.Context(), good)
 		must(t, err)
@@ -72,8 +77,9 @@ func TestEtcdIsSetUpAsThePageSays(t *testing.T) {
 		wantError(t, "another prefix", etcd.Init(t.Context(), other), "grant-permission")
 		export, _ := rights.cut("$ etcdctl")
 		export = export.with("admin.pem", "/etc/keyd/etcd.pem").with("admin.key", "/etc/keyd/etcd-key")
-		for _, command := range []string{"get /keyd/hq-2/tip", "put /keyd/x y", "user list", "role list", "auth disable"} {
-			hq.answers = ""
+		for _, command := range []string{
+			"get /keyd/hq-2/tip", "put /keyd/x y", "user list", "role list", "auth disable",
+		} {
 			if out, err := hq.try(block{text: export.text + "$ etcdctl " + command}); err == nil ||
 				!strings.Contains(out, "permission denied") {
 				t.Errorf("etcdctl %s: %v, %s", command, err, out)

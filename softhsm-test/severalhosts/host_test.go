@@ -15,26 +15,30 @@ import (
 // change is what is not as printed in a command or a file: this machine is none of the servers on the page.
 type change struct{ printed, here, why string }
 
-// everywhere are the changes on every host. A host adds the addresses that it uses.
+// everywhere are the changes on every host. A test adds the addresses of its servers.
 func (h *host) everywhere() []change {
 	all := []change{
 		{"/etc/", h.path("etc") + "/", "a folder is the root of a host"},
 		{"/var/", h.path("var") + "/", "a folder is the root of a host"},
 		{"-o keyd -g keyd ", "", "the package makes the user keyd"},
 		{"-o keyd ", "", "the package makes the user keyd"},
+		{"192.0.2.0/24", "127.0.0.0/8", "the hosts are on the loopback"},
+		{writes, writes + "&sslmode=verify-full", "on the loopback keyd would do without TLS"},
 		{"chown keyd ", fmt.Sprintf("chown %d ", os.Getuid()), "the package makes the user keyd"},
 	}
 	if os.Getuid() != 0 {
-		all = append(all, change{"-o postgres -g postgres ", "",
-			"PostgreSQL runs as the user of the test"})
+		all = append(all, change{"-o postgres -g postgres ", "", "PostgreSQL runs as the user of the test"})
 	}
 	return all
 }
 
-// real are the programs of the page that run as they are.
+const writes = "target_session_attrs=read-write" // in the URL of PostgreSQL
+
+// real are the programs of the page that run as they are. Of the rest, systemctl is a method of host, and the others are
+// stand-ins.
 var real = []string{"chown", "cp", "date", "etcdctl", "install", "jq", "mkdir", "openssl", "psql", "rm"}
 
-// standIns run in place of programs of the page. What is neither here nor in real is not found, and fails the test.
+// standIns run in place of programs of the page. What is neither here nor in real is not found, which fails the test.
 func (h *host) standIns() map[string]string {
 	return map[string]string{
 		// The test's PostgreSQL lets its superuser in by the socket.
@@ -95,7 +99,9 @@ func newHost(t *testing.T, changes ...change) *host {
 	must(t, os.Chmod(root, 0o755))
 	h := &host{t: t, root: root, changes: changes}
 	h.changes = append(h.changes, h.everywhere()...)
-	for _, dir := range []string{"bin", "etc/keyd/next", "etc/keyd/alone", "etc/postgresql", "root", "var/backups", "var/lib", "run/keyd"} {
+	for _, dir := range []string{
+		"bin", "etc/keyd/next", "etc/keyd/alone", "etc/postgresql", "root", "var/backups", "var/lib", "run/keyd",
+	} {
 		must(t, os.MkdirAll(h.path(dir), 0o755))
 	}
 	for _, name := range real {
@@ -110,7 +116,12 @@ func newHost(t *testing.T, changes ...change) *host {
 		must(t, os.Chmod(h.path("bin", name), 0o755))
 	}
 	h.write("\\set ON_ERROR_STOP on\n\\pset format unaligned\n", "psqlrc")
-	h.env = []string{"PATH=" + h.path("bin"), "HOME=" + h.path("root"), "PSQLRC=" + h.path("psqlrc"), "LC_ALL=C.UTF-8"}
+	h.env = []string{
+		"PATH=" + h.path("bin"),
+		"HOME=" + h.path("root"),
+		"PSQLRC=" + h.path("psqlrc"),
+		"LC_ALL=C.UTF-8",
+	}
 	return h
 }
 

@@ -53,6 +53,10 @@ func TestAStateMovesThereAndBackAsThePageSays(t *testing.T) {
 	a.keyd("audit --verify")
 }
 
+// otherLeads turns the page's two hosts around: on a slow machine the one that leads may lose its lease.
+var otherLeads = strings.NewReplacer("leader            hq-a", "leader            hq-b", "leads;", "can work;",
+	"can work;", "leads;")
+
 // shows waits until the hosts have told of themselves, and the block prints what the page shows.
 func shows(t *testing.T, h *host, b block) {
 	t.Helper()
@@ -60,10 +64,13 @@ func shows(t *testing.T, h *host, b block) {
 	for limit := time.Now().Add(patience); time.Now().Before(limit); {
 		out, err := h.try(b)
 		if err == nil {
-			err = missing(b.shown(t), behind.ReplaceAllString(out, ""))
-		}
-		if err == nil {
-			return
+			out = behind.ReplaceAllString(out, "")
+			err = missing(b.shown(t), out)
+			other := b
+			other.text = otherLeads.Replace(b.text)
+			if err == nil || missing(other.shown(t), out) == nil {
+				return
+			}
 		}
 		problem = fmt.Errorf("%w:\n%s", err, out)
 	}

@@ -1,6 +1,6 @@
 // Package severalhosts runs the commands of docs/several-hosts.md as they are printed, with the real keyd, on a real
-// PostgreSQL with its standby, and on a real etcd. Its rule: every block of the page is used, in its order. What does
-// not run as printed is in the tables of host_test.go, and in no other place.
+// PostgreSQL with its standby, and on a real etcd. Its rule: every block of the page is used, in the page's order. What
+// does not run as printed is in the tables of host_test.go; a test adds only the addresses of its servers.
 package severalhosts
 
 import (

@@ -55,12 +55,11 @@ func setUpPostgres(t *testing.T, hq *host, config string) *database {
 	d.db1, d.db2 = d.server(t, d.a, "db1"), d.server(t, d.b, "db2")
 	d.hq.changes = append(d.hq.changes, d.addresses()...)
 	line := r.next("")
-	line.text = strings.Replace(line.text, "192.0.2.0/24", "127.0.0.0/8", 1)
 	secure := r.next("console")
 	for _, s := range []*postgrestest.Server{d.a, d.b} {
 		// The superuser and the standby get in as before.
 		const before = "local all all trust\nhost replication postgres all trust\n"
-		must(t, os.WriteFile(s.Data+"/pg_hba.conf", []byte(before+line.text), 0o600))
+		must(t, os.WriteFile(s.Data+"/pg_hba.conf", []byte(before+d.hq.here(line.text)), 0o600))
 	}
 	d.db1.run(secure)
 	d.db2.run(secure.with("db1", "db2"))
@@ -109,11 +108,9 @@ func (d *database) server(t *testing.T, s *postgrestest.Server, name string) *ho
 
 // addresses are where the servers of the page are here.
 func (d *database) addresses() []change {
-	const writes = "target_session_attrs=read-write"
 	return []change{
 		{"db1.example.com", postgrestest.Hosts(d.a), "the servers are on the loopback"},
 		{"db2.example.com", postgrestest.Hosts(d.b), "the servers are on the loopback"},
-		{writes, writes + "&sslmode=verify-full", "on the loopback keyd would do without TLS"},
 	}
 }
 

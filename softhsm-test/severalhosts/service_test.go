@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -44,7 +46,7 @@ func (l *log) String() string {
 	return l.Buffer.String()
 }
 
-// systemctl stands in for systemd, which does not run here.
+// systemctl stands in for systemd, which does not run here. It refuses what the page did not have when this was written.
 func (h *host) systemctl(arguments string) error {
 	arguments, _, _ = strings.Cut(arguments, "#")
 	switch strings.TrimSpace(arguments) {
@@ -61,7 +63,10 @@ func (h *host) start() error {
 	if h.service != nil {
 		return errors.New("keyd runs already")
 	}
-	s := &service{cmd: exec.Command(keyd, "run", "--config", h.path("etc/keyd/keyd.yaml")), ended: make(chan struct{})}
+	s := &service{
+		cmd:   exec.Command(keyd, "run", "--config", h.path("etc/keyd/keyd.yaml")),
+		ended: make(chan struct{}),
+	}
 	s.cmd.Env, s.cmd.Stdout, s.cmd.Stderr = h.env, &s.log, &s.log
 	if err := s.cmd.Start(); err != nil {
 		return err
@@ -108,12 +113,30 @@ func (h *host) stop() error {
 	}
 }
 
-// end ends what still runs when the test is over. Its HSM side ends with it.
+// end ends what still runs when the test is over, and waits until nothing uses the host's folder any more.
 func (h *host) end() {
 	if h.service != nil {
-		_ = h.service.cmd.Process.Kill()
+		if h.t.Failed() {
+			h.t.Logf("keyd's log:\n%s", &h.service.log)
+		}
+		_ = h.service.cmd.Process.Kill() // its HSM side ends with it
 		<-h.service.ended
 	}
+	for limit := time.Now().Add(patience); h.inUse(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(limit) {
+			h.t.Errorf("a process that names %s was left running", h.root)
+			return
+		}
+	}
+}
+
+// inUse reports whether a command line names the host's folder.
+func (h *host) inUse() bool {
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	return slices.ContainsFunc(lines, func(file string) bool {
+		line, err := os.ReadFile(file)
+		return err == nil && bytes.Contains(line, []byte(h.root))
+	})
 }
 
 // socket is where keyd listens.
