@@ -35,7 +35,7 @@ func newWorld(ps Primes, seed uint64, opts Options) *World {
 		), spares: map[key.ID]*spare{}, result: Result{Seed: seed, Holds: map[key.HoldCode]int{}}}
 	w.hsm, w.store = newHSM(w), newStore(w)
 	w.stills = newStills(seed)
-	w.ledger = map[string]*sighting{}
+	w.ledger, w.found = map[string]*sighting{}, map[string]bool{}
 	w.moved = map[string]bool{}
 	return w
 }

@@ -64,8 +64,8 @@ func (d *daemon) watch(p key.Policy) {
 // consumersOf is what a look shows of the resources of a key, and what a search did not see.
 func (w *World) consumersOf(p key.Policy) (list []record.ConsumerSeen, unseen []string) {
 	for _, r := range w.resources {
-		configured := named(p, r.id)
-		replaced := configured && p.Heir.Has(r.key, r.vault.URL)
+		configured, place := named(p, r.id), p.Key+" "+r.id
+		replaced := (configured || w.found[place]) && p.Heir.Has(r.key, r.vault.URL)
 		if !replaced && (r.key != p.Key || !configured && !p.Discover) {
 			continue
 		}
@@ -80,6 +80,7 @@ func (w *World) consumersOf(p key.Policy) (list []record.ConsumerSeen, unseen []
 			c.Err = failed(key.Retry, "model: ARM does not show %s", service.NameOf(r.id))
 		default:
 			r.shown(&c)
+			w.found[place] = true
 		}
 		list = append(list, c)
 	}

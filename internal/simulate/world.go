@@ -73,6 +73,7 @@ type World struct {
 	resources []*resource
 	hosts     *hosts               // nil: there is one
 	ledger    map[string]*sighting // of what keyd saw of resources, by id
+	found     map[string]bool      // which resources keyd saw under which key, by both
 	azure     trouble
 	moved     map[string]bool // the intents by which keyd moved a consumer
 	inhabited bool            // a test has chosen the resources
