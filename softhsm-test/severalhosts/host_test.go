@@ -27,15 +27,15 @@ func (h *host) everywhere() []change {
 		{"chown keyd ", fmt.Sprintf("chown %d ", os.Getuid()), "the package makes the user keyd"},
 	}
 	if os.Getuid() != 0 {
-		all = append(all, change{"-o postgres -g postgres ", "", "PostgreSQL runs as the user of the test"})
+		all = append(all, change{"-o postgres -g postgres ", "", "PostgreSQL runs as the test's user"})
 	}
 	return all
 }
 
 const writes = "target_session_attrs=read-write" // in the URL of PostgreSQL
 
-// real are the programs of the page that run as they are. Of the rest, systemctl is a method of host, and the others are
-// stand-ins.
+// real are the programs of the page that run as they are. Of the rest, systemctl is a method of host, and the others
+// are stand-ins.
 var real = []string{"chown", "cp", "date", "etcdctl", "install", "jq", "mkdir", "openssl", "psql", "rm"}
 
 // standIns run in place of programs of the page. What is neither here nor in real is not found, which fails the test.

@@ -46,7 +46,7 @@ func (l *log) String() string {
 	return l.Buffer.String()
 }
 
-// systemctl stands in for systemd, which does not run here. It refuses what the page did not have when this was written.
+// systemctl stands in for systemd, which does not run here. It refuses what no test knows.
 func (h *host) systemctl(arguments string) error {
 	arguments, _, _ = strings.Cut(arguments, "#")
 	switch strings.TrimSpace(arguments) {
