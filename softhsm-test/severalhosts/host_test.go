@@ -194,6 +194,7 @@ func (h *host) shell(script string) (output string, err error) {
 	cmd := exec.CommandContext(ctx, "bash", "-c", "set -euo pipefail\n"+script)
 	cmd.Dir, cmd.Env, cmd.Stdin = h.path("root"), h.env, strings.NewReader(h.answers)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // with what it runs
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
