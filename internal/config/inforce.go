@@ -2,9 +2,11 @@ package config
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/keyd-project/keyd/internal/attest"
@@ -44,6 +46,13 @@ func (c *Config) InForce() InForce {
 	return f
 }
 
+// The settings of thousands of keys are several mebibytes as JSON, and a shared store takes one at once. From packedFrom
+// bytes on they are kept compressed, as a JSON string. mostUnpacked bounds what becomes of one.
+const (
+	packedFrom   = 64 << 10
+	mostUnpacked = 256 << 20
+)
+
 // Encode returns f as JSON. A schedule is kept as it was written.
 func (f InForce) Encode() ([]byte, error) {
 	f.Vaults, f.Keys = slices.Clone(f.Vaults), slices.Clone(f.Keys)
@@ -57,11 +66,50 @@ func (f InForce) Encode() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode the settings in force: %w", err)
 	}
-	return text, nil
+	if len(text) < packedFrom {
+		return text, nil
+	}
+	return packed(text)
+}
+
+// packed is a text, compressed, as a JSON string in base64.
+func packed(text []byte) ([]byte, error) {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if _, err := z.Write(text); err != nil {
+		return nil, err
+	}
+	if err := z.Close(); err != nil {
+		return nil, err
+	}
+	return json.Marshal(b.Bytes())
+}
+
+// unpacked undoes packed, if a text is packed.
+func unpacked(text []byte) ([]byte, error) {
+	if !bytes.HasPrefix(text, []byte(`"`)) {
+		return text, nil
+	}
+	var b []byte
+	if err := json.Unmarshal(text, &b); err != nil {
+		return nil, err
+	}
+	z, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	out, err := io.ReadAll(io.LimitReader(z, mostUnpacked+1))
+	if err == nil && len(out) > mostUnpacked {
+		err = fmt.Errorf("they have more than %d bytes", mostUnpacked)
+	}
+	return out, err
 }
 
 // DecodeInForce reads what Encode wrote. It refuses what it does not know: a setting must not be lost in silence.
 func DecodeInForce(text []byte) (f InForce, err error) {
+	if text, err = unpacked(text); err != nil {
+		return f, fmt.Errorf("read the settings in force: %w", err)
+	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&f); err != nil {

@@ -80,8 +80,27 @@ const (
 // PutStatus keeps what is shown of a daemon, outside the chain; an empty blob removes it. A halt does not stop it: that
 // is when all hosts must be seen. Errors: *stored.EpochError, *stored.EngineError.
 func (s *Store) PutStatus(ctx context.Context, name string, blob []byte) error {
-	return s.putBlob(ctx, StatusPrefix+name, blob)
+	name = StatusPrefix + name
+	if len(blob) <= partSize && (len(blob) == 0 || blob[0] != 0) {
+		return s.putBlob(ctx, name, blob)
+	}
+	had, err := s.engine.Blob(ctx, name)
+	if err != nil {
+		return err
+	}
+	side := byte(0)
+	if inParts(had) {
+		side = 1 - had[1]&1
+	}
+	head, err := putParts(ctx, side, name, blob, s.putBlob)
+	if err != nil {
+		return err
+	}
+	return s.putBlob(ctx, name, append([]byte{0}, head...))
 }
+
+// inParts reports whether a status is kept in parts. No other begins with a zero byte.
+func inParts(blob []byte) bool { return len(blob) > 2 && blob[0] == 0 }
 
 // putBlob replaces a blob, under the epoch of ctx if it has one.
 func (s *Store) putBlob(ctx context.Context, name string, value []byte) error {
@@ -93,9 +112,15 @@ func (s *Store) putBlob(ctx context.Context, name string, value []byte) error {
 	return s.sealed(late(e, s.engine.PutBlob(ctx, b)))
 }
 
-// Status returns what PutStatus kept last under a name; nil for nothing.
+// Status returns what PutStatus kept last under a name; nil for nothing. If it is large, and is replaced twice meanwhile,
+// parts of two may come: who keeps what is so large must find that out.
 func (s *Store) Status(ctx context.Context, name string) ([]byte, error) {
-	return s.engine.Blob(ctx, StatusPrefix+name)
+	name = StatusPrefix + name
+	blob, err := s.engine.Blob(ctx, name)
+	if err != nil || !inParts(blob) {
+		return blob, err
+	}
+	return s.joined(ctx, name, blob[1:])
 }
 
 // Statuses lists the names with a prefix, sorted.

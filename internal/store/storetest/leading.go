@@ -1,8 +1,10 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -166,5 +168,18 @@ func statuses(t *testing.T, o Opened) {
 		t.Errorf("removed, it is %q, %v", got, err)
 	}
 	listed("host/b")
+	// What ten thousand keys show is larger than what an engine takes at once.
+	large := make([]byte, 5*stored.MaxBlob+1)
+	if _, err := rand.NewChaCha8([32]byte{}).Read(large); err != nil {
+		t.Fatal(err)
+	}
+	for _, blob := range [][]byte{large, large[:3*stored.MaxBlob], {0}, {0, 0, 9, 1}, []byte("small"), large[1:]} {
+		if err := o.PutStatus(under, "shown", blob); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := o.Status(t.Context(), "shown"); !bytes.Equal(got, blob) || err != nil {
+			t.Errorf("of a status of %d bytes %d come back, %v", len(blob), len(got), err)
+		}
+	}
 	wantEvents(t, o)
 }

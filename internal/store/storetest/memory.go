@@ -179,6 +179,10 @@ func (m *Memory) PutBlob(ctx context.Context, b stored.Blob) error {
 			delete(m.blobs, b.Name)
 			return nil
 		}
+		if n := len(b.Value); n > stored.MaxBlob {
+			return &stored.EngineError{Engine: m.Name(), Doing: "put " + b.Name,
+				Err: fmt.Errorf("it has %d bytes, and may have %d", n, stored.MaxBlob)}
+		}
 		m.blobs[b.Name] = bytes.Clone(b.Value)
 		return nil
 	})
