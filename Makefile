@@ -10,8 +10,8 @@ LINT     := .tools/golangci-lint
 LINT_VERSION := v2.15.0
 
 # What cgo needs, what the tests run for real, and the Debian package of each.
-PACKAGES := gcc libc6-dev softhsm2 opensc prometheus systemd strace groff-base e2fsprogs mount etcd-server pgbouncer \
-  $(if $(wildcard /usr/lib/postgresql/*/bin/initdb),,postgresql)
+PACKAGES := gcc libc6-dev softhsm2 opensc prometheus systemd strace groff-base e2fsprogs mount jq openssl \
+  etcd-server etcd-client pgbouncer $(if $(wildcard /usr/lib/postgresql/*/bin/initdb),,postgresql)
 # And what the packages and their test under systemd need besides.
 SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev curl procps sudo dbus
 # And what shows that alerts reach a person.

@@ -78,7 +78,8 @@ var apart = map[string][]string{
 	"softhsm-test/recordings": {"internal/emulator"},
 	"softhsm-test/demo":       {"softhsm-test", "softhsm-test/freeport", "internal/emulator", "internal/emulator/arm"},
 	"softhsm-test/measure":    nil,
-	"softhsm-test/etcdtest":   {"softhsm-test/freeport"},
+	"softhsm-test/authority":  nil,
+	"softhsm-test/etcdtest":   {"softhsm-test/authority", "softhsm-test/freeport"},
 	"softhsm-test/scale": {
 		"softhsm-test", "softhsm-test/fasttime", "softhsm-test/freeport", "softhsm-test/measure", "internal/emulator",
 	},

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyd-project/keyd/softhsm-test/authority"
 	"github.com/keyd-project/keyd/softhsm-test/freeport"
 )
 
@@ -34,7 +35,9 @@ type Place struct {
 // Cluster is a running etcd.
 type Cluster struct {
 	Members []*Member
-	Files   Files // of a client; set with Options.TLS
+	// Files are those of a client, and Authority made them. Both are set with Options.TLS.
+	Files     Files
+	Authority *authority.Authority
 
 	dir    string
 	client *tls.Config
