@@ -97,7 +97,8 @@ func TestInsiderSignedEntriesThatReadInTwoWaysAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			changed := 0
 			v := r.verify(r.forge(file, func(body string) string {
-				if strings.HasPrefix(name, "a checkpoint's") && !strings.Contains(body, string(chain.CheckpointSigned)) {
+				if strings.HasPrefix(name, "a checkpoint's") &&
+					!strings.Contains(body, string(chain.CheckpointSigned)) {
 					return body
 				}
 				forged := strings.Replace(body, swap[0], swap[1], 1)

@@ -1,5 +1,5 @@
-// Package authority makes certificates for tests. Its rule: it stays in memory, and only the test that made it trusts it.
-// A certificate lasts a year, because some tests move their clocks.
+// Package authority makes certificates for tests. Its rule: it stays in memory, and only the test that made it trusts
+// it. A certificate lasts a year, because some tests move their clocks.
 package authority
 
 import (
