@@ -12,8 +12,8 @@ import (
 )
 
 // An HSM side looks before it makes the audit key, and makes one at a time. That is enough on one host. Where several
-// hosts share a token, each has an HSM side of its own: so the intent to make the key has a deadline, after which no HSM
-// side begins, and another daemon than the one that wrote it waits until what was begun by then must show.
+// hosts share a token, each has an HSM side of its own: so the intent to make the key has a deadline, after which no
+// HSM side begins, and another daemon than the one that wrote it waits until what was begun by then must show.
 
 // Hosts is what a Keeper needs to know of other hosts with the same token.
 type Hosts struct {
@@ -69,8 +69,8 @@ func (k *Keeper) makeAuditKey(ctx context.Context, looked time.Time) (key.Materi
 		}
 		k.intent = k.seen.making.intent
 	} else if k.Hosts != nil && open.intent != k.intent {
-		return key.Material{}, fmt.Errorf("another host, or this one before it was started again, began to make it: keyd "+
-			"looks for it again until %s, and then makes it", k.settled(open).UTC().Format(time.RFC3339))
+		return key.Material{}, fmt.Errorf("another host, or this one before it was started again, began to make it: "+
+			"keyd looks for it again until %s, and then makes it", k.settled(open).UTC().Format(time.RFC3339))
 	}
 	if k.Hosts != nil {
 		now := term.Instant{Wall: k.Clock(), Boot: term.Boottime()}

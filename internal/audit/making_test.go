@@ -36,7 +36,8 @@ func TestAnAuditKeyThatAnotherHostBeganIsWaitedFor(t *testing.T) {
 	settled := r.now.Add(makeWithin + 5*time.Minute + key.MaxSkew)
 	for _, at := range []time.Time{r.now, r.now.Add(makeWithin + time.Second), settled} {
 		r.now = at
-		if err := r.trySign(); err == nil || !strings.Contains(err.Error(), settled.Format(time.RFC3339)) || r.made() > 0 {
+		err := r.trySign()
+		if err == nil || !strings.Contains(err.Error(), settled.Format(time.RFC3339)) || r.made() > 0 {
 			t.Fatalf("at %v: %v, and the HSM side was asked %d times", at, err, r.made())
 		}
 	}
