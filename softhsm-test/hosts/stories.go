@@ -55,6 +55,7 @@ func stories(options) (all []story) {
 		{"the store is full", "", false, during(engine.fill, engine.empty)},
 		{"the store fails over", "", true, failsOver},
 		{"every host restarts, one after the other", "", false, rolling},
+		{"the leader of many keys is killed", "", false, takesOver},
 		{"many keys rotate while the store fails over twice", "", true, many},
 	}, postgresStories)
 }
@@ -278,16 +279,52 @@ func rolling(w *world) error {
 	return nil
 }
 
-// many adds keys and has all of them rotate while the store fails over twice.
-func many(w *world) error {
-	for n := len(w.keys) + 1; n <= w.most; n++ {
-		w.keys = append(w.keys, fmt.Sprint("key-", n))
-		w.wanted[fmt.Sprint("key-", n)] = 1
+// grow adds keys until there are many, a hundred at a time, and waits until each has its first generation.
+func (w *world) grow() error {
+	for len(w.keys) < w.most {
+		for range min(100, w.most-len(w.keys)) {
+			name := fmt.Sprint("key-", len(w.keys)+1)
+			w.keys, w.wanted[name] = append(w.keys, name), 1
+		}
+		if err := errors.Join(w.configure(), w.reload(w.hosts...)); err != nil {
+			return err
+		}
+		if err := w.settle(); err != nil {
+			return err
+		}
 	}
-	if err := errors.Join(w.configure(), w.reload(w.hosts...)); err != nil {
+	return nil
+}
+
+// takesOver kills the leader of many keys, and says how long it takes until another host does what was asked meanwhile.
+func takesOver(w *world) error {
+	if err := w.grow(); err != nil {
 		return err
 	}
-	if err := errors.Join(w.settle(), w.rotate(w.keys...)); err != nil {
+	l, err := w.awaitLeader()
+	if err != nil {
+		return err
+	}
+	began, name := time.Now(), w.next()
+	l.kill()
+	if err := w.rotate(name); err != nil {
+		return err
+	}
+	if l, err = w.awaitLeader(l); err != nil {
+		return err
+	}
+	led := time.Since(began)
+	if err := w.awaitEvent(l, "generation reserved", name); err != nil {
+		return err
+	}
+	fmt.Printf("%-8s  after a kill with %d keys and a lease of 2 s: another host led after %.1f s, acted after %.1f s\n",
+		w.name, len(w.keys), led.Seconds(), time.Since(began).Seconds())
+	return nil
+}
+
+// many has many keys rotate while the store fails over twice.
+func many(w *world) error {
+	if err := errors.Join(w.grow(), w.rotate(w.keys...)); err != nil {
 		return err
 	}
 	for range 2 {

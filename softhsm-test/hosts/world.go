@@ -39,6 +39,7 @@ type world struct {
 	token    *softhsmtest.Token
 	azure    *emulator.Emulator
 	proxy    *toxiproxy.Proxy // between the hosts and Azure
+	name     string           // of the engine
 	engine   engine
 	hosts    []*host
 	clock    atomic.Pointer[fasttime.Clock]
@@ -53,7 +54,7 @@ type world struct {
 }
 
 func newWorld(ctx context.Context, work string, number int, engine string, o options) (w *world, err error) {
-	w = &world{ctx: ctx, dir: filepath.Join(work, engine[:1]), keyd: o.keyd, most: o.keys,
+	w = &world{ctx: ctx, name: engine, dir: filepath.Join(work, engine[:1]), keyd: o.keyd, most: o.keys,
 		pins: map[string][]string{}, policies: map[string]string{}, wanted: map[string]int{}}
 	w.clock.Store(&fasttime.Clock{Since: time.Now(), Factor: o.factor})
 	if o.sample {
