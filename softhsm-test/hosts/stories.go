@@ -317,8 +317,8 @@ func takesOver(w *world) error {
 	if err := w.awaitEvent(l, "generation reserved", name); err != nil {
 		return err
 	}
-	fmt.Printf("%-8s  after a kill with %d keys and a lease of 2 s: another host led after %.1f s, acted after %.1f s\n",
-		w.name, len(w.keys), led.Seconds(), time.Since(began).Seconds())
+	fmt.Printf("%-8s  after a kill with %d keys and a lease of 2 s another host led after %.1f s, and acted after "+
+		"%.1f s\n", w.name, len(w.keys), led.Seconds(), time.Since(began).Seconds())
 	return nil
 }
 
