@@ -74,7 +74,8 @@ func (k *known) see() error {
 	return nil
 }
 
-// begin reads all that there is to know, and looks whether the store contains what this host saw.
+// begin reads all that there is to know, and looks whether the store contains what this host saw. If it cannot find
+// out, this host knows what it knew, so that it changes nothing meanwhile.
 func (s *Store) begin(ctx context.Context) error {
 	k := &s.known
 	heads, tip, err := s.engine.Heads(ctx)
@@ -85,11 +86,16 @@ func (s *Store) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	kept, err := s.keeps(ctx)
+	if err != nil {
+		return err
+	}
 	k.tip, k.first, k.heads, k.names = tip, first, heads, map[string]string{}
 	for name := range heads {
 		k.names[strings.ToLower(name)] = name
 	}
-	return s.look(ctx)
+	s.looked(ctx, kept)
+	return nil
 }
 
 // hashAt is the hash of the entry with a number; zero for none.

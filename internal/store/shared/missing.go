@@ -79,23 +79,35 @@ const (
 // look finds out whether the store contains the last entry that this host saw. It is called with the lock of what is
 // known held.
 func (s *Store) look(ctx context.Context) error {
+	kept, err := s.keeps(ctx)
+	if err == nil {
+		s.looked(ctx, kept)
+	}
+	return err
+}
+
+// keeps reports whether the store contains the last entry that this host saw.
+func (s *Store) keeps(ctx context.Context) (bool, error) {
+	seen := s.known.seen
+	if seen.Seq == 0 {
+		return true, nil
+	}
+	hash, err := s.hashAt(ctx, seen.Seq)
+	return hash == seen.Hash, err
+}
+
+// looked acts on what a look found.
+func (s *Store) looked(ctx context.Context, kept bool) {
 	k := &s.known
-	if k.seen.Seq > 0 {
-		hash, err := s.hashAt(ctx, k.seen.Seq)
-		if err != nil {
-			return err
-		}
-		if hash != k.seen.Hash {
-			missing := &HeadMissing{Engine: s.engine.Name(), Seen: k.seen.Tip, Found: k.tip,
-				Another: k.first != k.seen.first}
-			k.missing.Store(missing)
-			_ = s.halt(ctx, missing) // or with the next look: reads go on
-			return nil
-		}
+	if !kept {
+		missing := &HeadMissing{Engine: s.engine.Name(), Seen: k.seen.Tip, Found: k.tip,
+			Another: k.first != k.seen.first}
+		k.missing.Store(missing)
+		_ = s.halt(ctx, missing) // or with the next look: reads go on
+		return
 	}
 	k.missing.Store(nil)
 	_ = k.see() // what cannot be remembered stops the next write
-	return nil
 }
 
 // halt stops the other hosts, too. It leaves an earlier halt as it is.

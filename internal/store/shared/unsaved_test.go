@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/store/stored"
 	"github.com/keyd-project/keyd/internal/store/storetest"
 )
@@ -61,5 +62,40 @@ func TestAHostForgetsNothingWhenOneOfItsConnectionsLagsBehind(t *testing.T) {
 	}
 	if got := readSeen(t, dir); got.Tip != seen {
 		t.Errorf("the host remembers entry %d, and had seen %d", got.Seq, seen.Seq)
+	}
+}
+
+// unsteady is an engine that fails once when it is asked again for the entries from a number on.
+type unsteady struct {
+	stored.Engine
+	from  uint64
+	calls int
+}
+
+func (e *unsteady) Entries(ctx context.Context, from uint64, most int) ([]chain.Linked, error) {
+	if from == e.from {
+		if e.calls++; e.calls == 2 {
+			return nil, &stored.EngineError{Engine: "unsteady", Doing: "read", Err: errors.New("cut off")}
+		}
+	}
+	return e.Engine.Entries(ctx, from, most)
+}
+
+// The store has another history, and this host could not find out whether that has what it saw.
+func TestAHostThatCouldNotCompareTheStoreChangesNothingThere(t *testing.T) {
+	primary := storetest.NewMemory(clock)
+	engine := &unsteady{Engine: primary}
+	s := on(t, engine, "one", t.TempDir())
+	save(t, s, load(t, s, "k"), asked("old"))
+	standby := primary.Clone()
+	save(t, s, load(t, s, "k"), asked("new"))
+	seen := head(t, s)
+	engine.Engine, engine.from = standby, seen.Seq
+	if _, _, err := s.Head(t.Context()); err == nil {
+		t.Fatal("the engine did not fail")
+	}
+	wantMissing(t, "an entry", s.Append(t.Context(), asked("late")), seen)
+	if _, tip, err := standby.Heads(t.Context()); err != nil || tip.Seq >= seen.Seq {
+		t.Errorf("the store that lost a change ends with entry %d, %v", tip.Seq, err)
 	}
 }
