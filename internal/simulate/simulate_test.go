@@ -46,6 +46,7 @@ func TestSimulation(t *testing.T) {
 		r := primes.Run(seed, Options{})
 		if all = append(all, r); r.Failure != "" && !shown {
 			shown = true
+			fmt.Printf("the story of seed %d, which failed; the other seeds go on:\n", seed)
 			fmt.Println(strings.Join(primes.Run(seed, Options{Trace: lines}).Trace, "\n"))
 		}
 	}
