@@ -61,7 +61,7 @@ func (k *Keeper) auditKey(ctx context.Context) (key.Fingerprint, error) {
 func (k *Keeper) makeAuditKey(ctx context.Context, looked time.Time) (key.Material, error) {
 	saved := term.Instant{}
 	if open := k.seen.making; open.intent == (chain.Hash{}) || k.Hosts != nil && k.over(open, looked) {
-		saved = term.Instant{Wall: k.Clock(), Boot: term.Boottime()}
+		saved = k.instant()
 		until := saved.Wall.Add(makeWithin)
 		fields := map[string]string{"until": until.UTC().Format(time.RFC3339Nano)}
 		if err := k.note(ctx, keyd, chain.AuditKeyIntended, fields); err != nil {
@@ -73,16 +73,17 @@ func (k *Keeper) makeAuditKey(ctx context.Context, looked time.Time) (key.Materi
 			"keyd looks for it again until %s, and then makes it", k.settled(open).UTC().Format(time.RFC3339))
 	}
 	if k.Hosts != nil {
-		now := term.Instant{Wall: k.Clock(), Boot: term.Boottime()}
+		now := k.instant()
 		ctx = term.WithEffect(ctx, term.Effect{What: "the making of the audit key", Saved: saved,
-			Deadline: now.Add(k.seen.making.until.Sub(now.Wall)), Prove: k.Hosts.Prove,
-			Clock: func() term.Instant { return term.Instant{Wall: k.Clock(), Boot: term.Boottime()} }})
+			Deadline: now.Add(k.seen.making.until.Sub(now.Wall)), Prove: k.Hosts.Prove, Clock: k.instant})
 	}
 	killpoint.At("audit-key-before")
 	m, err := k.Signer.MakeAuditKey(ctx)
 	killpoint.At("audit-key-after")
 	return m, err
 }
+
+func (k *Keeper) instant() term.Instant { return term.Instant{Wall: k.Clock(), Boot: term.Boottime()} }
 
 // settled is when a key that was begun in time must show, by this host's clock, however the clocks differ.
 func (k *Keeper) settled(open making) time.Time {
@@ -92,8 +93,7 @@ func (k *Keeper) settled(open making) time.Time {
 // over reports whether a look that began then would have shown the key of an intent.
 func (k *Keeper) over(open making, looked time.Time) bool { return looked.After(k.settled(open)) }
 
-// intended is the intent that an entry records. One without a deadline is of a keyd that knew none: it may have begun
-// for as long as a call lasts.
+// intended is the intent that an entry records. One without a deadline is of a keyd that knew none.
 func intended(c chain.Linked) making {
 	until, err := time.Parse(time.RFC3339Nano, c.Fields["until"])
 	if err != nil {
