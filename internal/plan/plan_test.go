@@ -188,3 +188,38 @@ func TestExamplesShowWhichOfTwoNeighbouringRulesComesFirst(t *testing.T) {
 		}
 	}
 }
+
+// once is a schedule that fires at one moment.
+type once time.Time
+
+func (o once) Next(time.Time) time.Time { return time.Time(o) }
+
+// A key that waits for something else must wake up for its next rotation all the same.
+func TestNoWaitOutlastsTheNextRotation(t *testing.T) {
+	waits := 0
+	for _, c := range table() {
+		for _, e := range c.examples {
+			in := e.when.input()
+			in.Policy.Schedule = once(in.Now.Add(time.Second))
+			_, due, next := plan.Due(in)
+			said, s := plan.Explain(in)
+			if due || s.Kind != plan.Idle || rests(said) {
+				continue
+			}
+			waits++
+			if s.Until.IsZero() || s.Until.After(next) {
+				t.Errorf("%s: %s: keyd sleeps until %s, and a rotation is due at %s", c.rule, e.says, s.Until, next)
+			}
+		}
+	}
+	if waits < 50 {
+		t.Errorf("only %d of the examples wait", waits)
+	}
+}
+
+// rests reports whether a rule decided that ends the rotations of the key.
+func rests(said []plan.Said) bool {
+	return slices.ContainsFunc(said, func(s plan.Said) bool {
+		return s.Step != nil && slices.Contains([]string{"held", "retained", "replaced"}, s.Name)
+	})
+}

@@ -232,16 +232,17 @@ func replacing(in Input) (Step, bool) {
 			waits = called(l.ConsumerSeen) + " waits: " + l.Why
 		}
 	}
+	_, _, next := Due(in) // the key still rotates meanwhile
 	if waits != "" {
 		return Step{
 			Kind:  Idle,
-			Until: in.Now.Add(repointPoll),
+			Until: sooner(in.Now.Add(repointPoll), next),
 			Why: "the consumers are to be set to " + x.With + "; " +
 				waits,
 		}, true
 	}
-	return Step{Kind: Idle, Why: fmt.Sprintf("keyd has set to %s whom it can: keyd replace %s --status", x.With,
-		in.Policy.Key)}, true
+	return Step{Kind: Idle, Until: next,
+		Why: fmt.Sprintf("keyd has set to %s whom it can: keyd replace %s --status", x.With, in.Policy.Key)}, true
 }
 
 func (in Input) move(l Leaving) Step {

@@ -68,10 +68,14 @@ func (hs *hosts) failOver() {
 		k.retiring.consent = c
 	}
 	for _, s := range hs.saved {
-		s.lost = s.lost || s.seq > b.tip.Seq
+		if s.lost.IsZero() && s.seq > b.tip.Seq {
+			s.lost = w.now
+		}
 	}
 	for _, d := range w.daemons {
-		d.host.lacks = d.host.lacks || d.host.saw != stored.Tip{} && !hs.has(d.host.saw)
+		if d.host.lacks.IsZero() && d.host.saw != (stored.Tip{}) && !hs.has(d.host.saw) {
+			d.host.lacks = w.now
+		}
 	}
 }
 
@@ -116,7 +120,7 @@ func (hs *hosts) attend() {
 // missed reports whether a host misses an entry, or has stopped all hosts because it did.
 func (hs *hosts) missed() bool {
 	for _, d := range hs.w.daemons {
-		if d.host.lacks {
+		if !d.host.lacks.IsZero() {
 			return true
 		}
 	}
@@ -132,7 +136,7 @@ func (h *host) accept() {
 		err := h.store.Accept(context.Background(), operatorName, "the standby had not got it")
 		h.hs.w.log("%s accepts the store: %v", h.d.name, err)
 		if err == nil {
-			h.saw, h.lacks = h.hs.tip(), false
+			h.saw, h.lacks = h.hs.tip(), time.Time{}
 		}
 	})
 }

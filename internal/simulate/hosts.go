@@ -97,7 +97,7 @@ type host struct {
 	doubt  chain.Linked    // the last entry of the last change whose answer was lost
 	saving []record.Record // what its daemon has given to the store
 	saw    stored.Tip      // what it was told last of the chain's end
-	lacks  bool            // the store lost that
+	lacks  time.Time       // since when the store lacks that; zero: it has it
 	runs   int             // processes so far
 }
 

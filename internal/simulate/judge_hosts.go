@@ -30,9 +30,9 @@ type effect struct {
 // saved is when an intent was saved last.
 type saved struct {
 	at      time.Time
-	seq     uint64 // no entry of it has a higher number
-	lost    bool   // in a failover
-	overdue bool   // its effect landed after its deadline
+	seq     uint64    // no entry of it has a higher number
+	lost    time.Time // in a failover; zero: it is not
+	overdue bool      // its effect landed after its deadline
 }
 
 // unsent is the error of a call that certainly was not made.
@@ -98,7 +98,7 @@ func (hs *hosts) judgeBegin(ctx context.Context, d *daemon, e effect) {
 		w.violate("%s begins %s %s after its deadline", d.name, e.what, since-e.within)
 	}
 	if since <= proofHolds {
-		if e.judge != nil && !s.lost {
+		if e.judge != nil && s.lost.IsZero() {
 			e.judge()
 		}
 		return
@@ -107,14 +107,17 @@ func (hs *hosts) judgeBegin(ctx context.Context, d *daemon, e effect) {
 	switch {
 	case !hs.leads(epoch):
 		w.violate("%s begins %s %s after its save without leading", d.name, e.what, since)
-	case s.lost:
+	case hs.longSince(s.lost):
 		w.violate("%s begins %s %s after its save, and the store lost its intent", d.name, e.what, since)
-	case d.host.lacks:
+	case hs.longSince(d.host.lacks):
 		w.violate("%s begins %s, and its store lost what it saw", d.name, e.what)
-	case !hs.halted.IsZero() && w.now.Sub(hs.halted) > proofHolds:
+	case hs.longSince(hs.halted):
 		w.violate("%s begins %s, and all hosts are stopped", d.name, e.what)
 	}
 }
+
+// longSince reports whether something happened, and before the proof that an effect may still rely on.
+func (hs *hosts) longSince(at time.Time) bool { return !at.IsZero() && hs.w.now.Sub(at) > proofHolds }
 
 // leads reports whether an epoch was in force just now, and its lease held.
 func (hs *hosts) leads(e term.Epoch) bool {
@@ -142,7 +145,7 @@ func (w *World) landsLate(i intent) bool {
 		return false
 	}
 	s := w.hosts.saved[i]
-	return s != nil && (s.overdue || s.lost)
+	return s != nil && (s.overdue || !s.lost.IsZero())
 }
 
 // judgeCommit fails unless a host may change the store now, and what it changes counts.
@@ -151,7 +154,7 @@ func (hs *hosts) judgeCommit(h *host, c stored.Change) {
 	if event == chain.StoreAccepted {
 		return
 	}
-	if h.lacks {
+	if !h.lacks.IsZero() {
 		w.violate("%s saves %q, and its store lost what it saw", h.d.name, event)
 	}
 	if !hs.halted.IsZero() && w.acting.began.After(hs.halted) {
