@@ -118,13 +118,18 @@ func (w *World) judgeIntended(k *managed) {
 	}
 }
 
-// nextLook is how long it takes at most until a daemon looks at a quiet key again.
+// nextLook is how long it takes at most until a daemon looks at a quiet key again. Of several hosts only the leader
+// looks, whichever it is.
 func (w *World) nextLook() time.Duration {
-	soonest := w.daemons[0].look
-	for _, d := range w.daemons {
-		soonest = min(soonest, d.look)
+	choose := slices.Min[[]time.Duration]
+	if w.hosts != nil {
+		choose = slices.Max
 	}
-	return soonest
+	looks := make([]time.Duration, 0, len(w.daemons))
+	for _, d := range w.daemons {
+		looks = append(looks, d.look)
+	}
+	return choose(looks)
 }
 
 // judgeVault fails unless the newest version is the latest generation's and was proven,
