@@ -21,6 +21,7 @@ const (
 	DriftNewestDisabled DriftKind = "newest-disabled"
 	DriftDisabled       DriftKind = "version-disabled" // an older one, which keyd did not disable
 	DriftLate           DriftKind = "disabling-late"   // of keyd's own, after keyd had given it up
+	DriftEnabled        DriftKind = "version-enabled"  // one that the record has as disabled
 	DriftMissing        DriftKind = "versions-missing"
 	DriftOperations     DriftKind = "operations-changed"
 	DriftExpiring       DriftKind = "version-expiring" // the newest, soon or already
@@ -63,6 +64,7 @@ func Drifts(in Input) (out []Drift) {
 		d := drifter{in, v, &out}
 		d.versions()
 		d.placed()
+		d.enabledAgain()
 		d.late()
 		d.kek()
 	}
@@ -196,6 +198,30 @@ func (d drifter) placed() {
 			"%s --version VERSION --ops …", d.v.AzScope(), d.Policy.Key),
 			"%s in vault %s: the operations were changed: version %s", d.Policy.Key, d.v.Name,
 			strings.Join(operations, "; "))
+	}
+}
+
+// enabledAgain adds the versions that are enabled although the record has them as disabled: somebody enabled them, or
+// the record of keyd's own enabling was lost. Compromised ones are told of elsewhere.
+func (d drifter) enabledAgain() {
+	if near(d.v.seen.Begun, d.Record.LastDisabling.Here, StepTimeout+d.v.Kind.SettleTime()) {
+		return // the vault may not show yet what keyd did
+	}
+	ours := d.Record.Versions(d.v.URL)
+	var enabled []string
+	for _, x := range d.v.seen.Versions {
+		at := ours[x.ID]
+		if at.Found() && x.Enabled && !slices.Contains(at.Enabled(), x.ID) && at.Generation.Compromised.IsZero() &&
+			d.Record.AskedToEnable(at.Attempt, x.ID).IsZero() {
+			enabled = append(enabled, x.ID)
+		}
+	}
+	if len(enabled) > 0 {
+		d.add(DriftEnabled, fmt.Sprintf("find out who did it; to leave it enabled: keyd enable %s %s --reason …; to "+
+			"disable it again: az keyvault key set-attributes %s --name %[1]s --version %[2]s --enabled false",
+			d.Policy.Key, enabled[0], d.v.AzScope()),
+			"%s in vault %s: somebody enabled %s, which keyd's record has as disabled", d.Policy.Key, d.v.Name,
+			strings.Join(enabled, ", "))
 	}
 }
 

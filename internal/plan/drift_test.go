@@ -88,3 +88,27 @@ func TestAKEKIsRefusedOnlyByAVaultThatLetKeydIn(t *testing.T) {
 		}
 	}
 }
+
+// Whoever reads an old backup may have enabled it, or the record of keyd's own enabling was lost with its store.
+func TestAVersionThatSomebodyEnabledAgainDrifts(t *testing.T) {
+	retired := func() *world { return given().rotated().rotated().retired(1).disabled(weu, 1).wait(day) }
+	for _, c := range []struct {
+		name string
+		when *world
+		want bool
+	}{
+		{"keyd disabled it", retired(), false},
+		{"somebody enabled it", retired().enabled(weu, 1), true},
+		{"the vault does not show yet that keyd disabled it", given().rotated().rotated().retired(1), false},
+		{"an operator has keyd enable it", retired().enabled(weu, 1).toEnable(1), false},
+		{"its material is compromised, of which keyd tells elsewhere", retired().enabled(weu, 1).compromised(), false},
+		{"one of two versions of its material",
+			given().rotated().rotated().aliased(1, weu).retired(1).wait(day).enabled(weu, 1), true},
+	} {
+		got := slices.ContainsFunc(plan.Drifts(c.when.input()),
+			func(d plan.Drift) bool { return d.Kind == plan.DriftEnabled && strings.Contains(d.Text, version(1)) })
+		if got != c.want {
+			t.Errorf("%s: drift %v, want %v", c.name, got, c.want)
+		}
+	}
+}

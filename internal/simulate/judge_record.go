@@ -178,6 +178,9 @@ func (w *World) judgePlacement(name string, g *record.Generation, was, is *recor
 		}
 	case key.Disabled:
 		for _, id := range is.Versions() {
+			if was != nil && slices.Contains(was.DisabledVersions, id) {
+				continue // it was disabled earlier: whoever enabled it since is not this step
+			}
 			if x := w.vault(is.Vault).byID(name, id); x != nil && x.Enabled {
 				w.violate("version %s of %s in %s is recorded as disabled, and is not", id, name, is.VaultName)
 			}

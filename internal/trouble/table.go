@@ -264,6 +264,7 @@ var table = []Row{
 	drift(plan.DriftNewestDisabled, critical, "KeydNewestDisabled"),
 	drift(plan.DriftDisabled, critical, "KeydVersionDisabled"),
 	drift(plan.DriftLate, warning, "KeydDrift"),
+	drift(plan.DriftEnabled, warning, "KeydDrift"),
 	drift(plan.DriftMissing, critical, "KeydVersionsMissing"),
 	drift(plan.DriftOperations, warning, "KeydDrift"),
 	drift(plan.DriftExpiring, warning, "KeydDrift"),
