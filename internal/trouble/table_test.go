@@ -238,3 +238,25 @@ func TestEveryRunbookOfAnAlertHasAnExample(t *testing.T) {
 		}
 	}
 }
+
+func TestTheMetricsReferenceNamesEachKindOfDrift(t *testing.T) {
+	_, line, _ := strings.Cut(read(t, "../../docs/metrics.md"), "\n| `keyd_drift` ")
+	line, _, _ = strings.Cut(line, "\n")
+	_, list, _ := strings.Cut(line, "The kinds: ")
+	list, _, _ = strings.Cut(list, ". See ")
+	list = strings.ReplaceAll(list, "`vault`", "") // a label
+	var named, want []string
+	for _, m := range regexp.MustCompile("`([a-z-]+)`").FindAllStringSubmatch(list, -1) {
+		named = append(named, m[1])
+	}
+	for _, r := range Table() {
+		if kind, ok := strings.CutPrefix(string(r.Cause), "drift-"); ok {
+			want = append(want, kind)
+		}
+	}
+	slices.Sort(named)
+	slices.Sort(want)
+	if !slices.Equal(named, want) {
+		t.Errorf("docs/metrics.md names %v, and keyd has %v", named, want)
+	}
+}
