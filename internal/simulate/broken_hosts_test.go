@@ -73,6 +73,12 @@ var brokenHosts = []breakage{
 		breaks: breached(func(hs *hosts) { hs.proud = true }),
 	},
 	{
+		name:   "a host accepts by itself a store that lost what it saw",
+		first:  2,
+		caught: `^\S+ (saves ".*"|begins .*), and its store lost what it saw$`,
+		breaks: breached(func(hs *hosts) { hs.trusting = true }),
+	},
+	{
 		name:   "nobody undoes a disabling that comes late",
 		first:  2,
 		caught: `^version \w+ of \S+ in \S+ was disabled late, and nobody undid it$`,

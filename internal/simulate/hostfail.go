@@ -75,8 +75,16 @@ func (hs *hosts) failOver() {
 	for _, d := range w.daemons {
 		if d.host.lacks.IsZero() && d.host.saw != (stored.Tip{}) && !hs.has(d.host.saw) {
 			d.host.lacks = w.now
+			if hs.trusting {
+				w.soon = append(w.soon, d.host.forget)
+			}
 		}
 	}
+}
+
+// forget has a host accept a store although nobody asked for it.
+func (h *host) forget() {
+	h.directly(func() { _ = h.store.Accept(context.Background(), "keyd", "nobody asked") })
 }
 
 // forgetPins has the judges know no pin that no record has any more, of a pair that never left the HSM: keyd destroys

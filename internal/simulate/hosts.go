@@ -45,6 +45,7 @@ type breach struct {
 	amend    func(stored.Change) stored.Change // what the engine is given to commit
 	byNumber bool                              // the engine shows a host its own lost entry in the place of another
 	proud    bool                              // hosts never say that they cannot work
+	trusting bool                              // hosts accept by themselves a store that lost what they saw
 	doze     bool                              // whoever takes the lease stands still, and a failover loses that
 	linger   func(what string) bool            // has an effect land 40 minutes after its check
 }
