@@ -1,6 +1,7 @@
 package hsm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -82,21 +83,45 @@ func (e *engine) Generate(
 func (e *engine) sameToken(s session, known key.ID) error {
 	var named *pkcs11.Attribute
 	var what string
+	var private pkcs11.ObjectHandle
 	switch {
 	case known != "":
 		named, what = pkcs11.NewAttribute(pkcs11.CKA_ID, known.Bytes()), "the pair with CKA_ID "+string(known)
+		p, _ := e.recall(known)
+		private = p.private
 	case e.audit.wasSeen():
 		label := auditLabel(e.cfg.Instance)
 		named, what = pkcs11.NewAttribute(pkcs11.CKA_LABEL, label), fmt.Sprintf("the audit key %q", label)
+		k, _ := e.audit.recall()
+		private = k.private
 	default:
 		return nil
 	}
-	found, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), named)
-	if err == nil && len(found) == 0 {
+	found, err := s.has(named, private)
+	if err == nil && !found {
 		return newError(TokenChanged, key.Fatal, "token %q does not have %s, which must be there: nothing was made. "+
 			"Was the token wiped or exchanged? Put the right one back, then see: keyd check", e.tok.label, what)
 	}
 	return err
+}
+
+// has reports whether the token has the pair that is named so. With the handle of its private half it searches for the
+// public half alone, because SoftHSM decrypts each private object that it compares, and the handle shows the rest.
+func (s session) has(named *pkcs11.Attribute, private pkcs11.ObjectHandle) (bool, error) {
+	search := func(class uint) (bool, error) {
+		found, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, class), named)
+		return len(found) > 0, err
+	}
+	if private != 0 {
+		if found, err := search(pkcs11.CKO_PUBLIC_KEY); err != nil {
+			return false, err
+		} else if found {
+			if name, err := s.attributes(private, named.Type); err == nil && bytes.Equal(name[0], named.Value) {
+				return true, nil
+			}
+		}
+	}
+	return search(pkcs11.CKO_PRIVATE_KEY)
 }
 
 // claim makes sure that no pair was ever made under an id, as far as this process or the token can tell. It searches

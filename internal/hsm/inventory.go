@@ -197,12 +197,17 @@ func (s session) show(id key.ID, mine own, objects []object) (key.Object, pair, 
 }
 
 // Find shows what the token has under one id: nothing, or one key.Object, which is not Complete unless there is exactly
-// one pair of this instance. It remembers the handles of a whole pair, and forgets those of anything else.
+// one pair of this instance. It remembers the handles of a whole pair, and forgets those of anything else. If it
+// remembers them already, it reads the pair by them, and searches for the public half alone: only a pass then shows
+// another private key under the id.
 func (e *engine) Find(ctx context.Context, id key.ID) ([]key.Object, error) {
 	if _, err := e.ready(ctx); err != nil {
 		return nil, err
 	}
 	found, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) ([]key.Object, error) {
+		if o, ok := e.findAgain(s, id); ok {
+			return []key.Object{o}, nil
+		}
 		o, p, err := s.lookAt(id, e.own)
 		if handleLost(err) {
 			e.tok.reportMended(
@@ -226,6 +231,26 @@ func (e *engine) Find(ctx context.Context, id key.ID) ([]key.Object, error) {
 		return o, nil
 	})
 	return found, classify("look for the key pair "+string(id), err, key.Retry)
+}
+
+// findAgain shows a pair whose handles are remembered, if they and a search for its public half show it whole.
+func (e *engine) findAgain(s session, id key.ID) (o key.Object, ok bool) {
+	p, ok := e.recall(id)
+	if !ok {
+		return o, false
+	}
+	publics, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY),
+		pkcs11.NewAttribute(pkcs11.CKA_ID, id.Bytes()))
+	if err != nil || !slices.Equal(publics, []pkcs11.ObjectHandle{p.public}) {
+		return o, false
+	}
+	if p, err = s.readAgain(id, e.own, p); err != nil {
+		return o, false
+	}
+	o = key.Object{ID: id, Label: p.label, Complete: true, Material: p.material}
+	e.limits.looked(id, []key.Object{o})
+	e.remember(id, p)
+	return o, true
 }
 
 func (s session) lookAt(id key.ID, mine own) ([]key.Object, pair, error) {
