@@ -136,7 +136,7 @@ func (d drifter) foreign() {
 			continue
 		}
 		what := "whose material is not from the HSM"
-		if material.State() != key.Unsupported && !material.Known() {
+		if d.v.hides(x) {
 			what = "which keyd does not know, and does not show its material"
 		}
 		d.add(DriftForeign, "find out who made it; to import over it: keyd adopt "+name,

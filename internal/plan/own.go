@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"slices"
+
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 )
@@ -57,6 +59,9 @@ func (in Input) void(v visible) (Step, bool) {
 	if v.seen.Missing(in.Record, v.Vault).Found() {
 		return Step{}, false // this listing is not complete either: it may date from when the key was deleted
 	}
+	if slices.ContainsFunc(in.Record.Foreign(v.URL, v.seen.Versions), v.hides) {
+		return Step{}, false // it may be that one: somebody may have taken its tags off
+	}
 	for _, at := range in.Record.Open(v.URL) {
 		if v.seen.SettleTimeOver(v.Vault, *at.Placement) {
 			return Step{Kind: Void, Generation: at.Generation.Number, Vault: v.URL, Attempt: at.Attempt,
@@ -64,6 +69,12 @@ func (in Input) void(v visible) (Step, bool) {
 		}
 	}
 	return Step{}, false
+}
+
+// hides reports whether the vault did not show the material of a version of a kind that keyd makes.
+func (v visible) hides(x key.Version) bool {
+	m := v.seen.Material[x.ID]
+	return m.State() != key.Unsupported && !m.Known()
 }
 
 // madeByUs reports whether this instance made a version that the record does not have: by material that the record or
