@@ -74,13 +74,13 @@ func (r *resource) vacated(v *vault, rec *record.Record, g *record.Generation, x
 	at time.Time, ok bool) {
 	const look = 5 * time.Hour // until keyd sees that the resource moved
 	p := r.w.managed(rec.Key).policy
-	on, _ := holderOf(rec, r.vault.URL, r.uses)
+	on, placed := holderOf(rec, r.vault.URL, r.uses)
 	here, s := r.vault == v, r.service
 	_, ours := p.Vault(r.vault.URL)
 	switch {
 	case !r.back.IsZero() || !ours || r.uses == "":
 		return at, false
-	case here && (on == nil || on.Number <= g.Number):
+	case here && (on == nil || on.Number <= g.Number || placed.State == key.Void): // such as one that was purged
 		return at, false
 	case !s.ShowsInUse && (!here || r.silent || r.versionless || strings.HasPrefix(r.caller, "shared")):
 		return at, false
