@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/store/shared"
 	"github.com/keyd-project/keyd/internal/trouble"
 )
 
@@ -27,10 +29,28 @@ func (d *Daemon) evidence(s status.Snapshot, looks map[string]*trouble.Look) tro
 	return e
 }
 
-// seal has the audit chain's head signed before a version is disabled.
+// seal has the audit chain's head signed before a version is disabled, once nothing is left of what a store may have
+// lost.
 func (d *Daemon) seal(ctx context.Context) error {
+	if err := d.doubt(ctx); err != nil {
+		return err
+	}
 	_, err := d.keeper.Checkpoint(ctx, "keyd")
 	return err
+}
+
+// doubt ends every consent to a retire rule if root has accepted a store that lost changes: one of them may have ended
+// a consent, or disabled a version.
+func (d *Daemon) doubt(ctx context.Context) error {
+	why, err := d.store.LoadLedger(ctx, shared.AcceptedLedger)
+	if err != nil || len(why) == 0 {
+		return err
+	}
+	why = append([]byte("the store lost changes, and root accepted it as it is: "), why...)
+	if err := d.rotator.EndConsents(ctx, "keyd", string(why)); err != nil {
+		return fmt.Errorf("end the consents to retire rules, because the store lost changes: %w", err)
+	}
+	return d.store.SaveLedger(ctx, shared.AcceptedLedger, nil)
 }
 
 // breakAccepted ends every consent to a retire rule: the state that root accepted may be an old copy, with a consent

@@ -109,6 +109,9 @@ func (d *Daemon) recordTerm(ctx context.Context) {
 	if err != nil {
 		d.log.Error("who leads now could not be recorded", "error", err.Error())
 	}
+	if err := d.doubt(ctx); err != nil { // before the next disabling keyd tries again
+		d.log.Error("what follows from a store that lost changes is not done yet", "error", err.Error())
+	}
 }
 
 // leads reports whether this host leads, as far as it knows.

@@ -34,8 +34,8 @@ func Retirements(now time.Time, p key.Policy, rule key.RetireRule, r *record.Rec
 		return cmp.Compare(a.Generation.Number, b.Generation.Number)
 	})
 	turn := now
-	if last := r.LastDisabling.Here; !last.IsZero() {
-		turn = later(turn, last.Add(rule.Between()))
+	if from, _ := r.PauseFrom(); !from.Here.IsZero() {
+		turn = later(turn, from.Here.Add(rule.Between()))
 	}
 	for i := range list {
 		list[i].At = later(turn, list[i].Due)

@@ -114,10 +114,8 @@ func (in Input) replaceable(list []record.Retirable) (record.Retirable, waiting)
 
 // forbidsReplaced says what keeps keyd from disabling any version of a replaced key.
 func (in Input) forbidsReplaced() (w waiting) {
-	if last := in.Record.LastDisabling; !last.Here.IsZero() && !in.Record.OpenDisabling().Found() {
-		if at := last.Here.Add(in.Policy.Retire.Between()); in.Now.Before(at) {
-			return waiting{why: "keyd disabled another version at " + date(last.Here), until: at}
-		}
+	if why, at := in.pause(); why != "" {
+		return waiting{why: why, until: at}
 	}
 	if err := in.Seen.HSM.Err; err != nil {
 		return waiting{why: fmt.Sprintf("the HSM cannot be used: %v", err)}

@@ -117,15 +117,26 @@ func (in Input) forbidsAny() (why string, until time.Time) {
 			"name it here: write its id under consumers of %s, then: keyd reload", left[0].From, left[0].Consumer,
 			name), until
 	}
-	if last := in.Record.LastDisabling; !last.Here.IsZero() && !in.Record.OpenDisabling().Found() {
-		if at := last.Here.Add(in.Policy.Retire.Between()); in.Now.Before(at) {
-			return "keyd disabled another version at " + date(last.Here), at
-		}
+	if why, at := in.pause(); why != "" {
+		return why, at
 	}
 	if err := in.Seen.HSM.Err; err != nil {
 		return fmt.Sprintf("the HSM cannot be used: %v", err), until
 	}
 	return "", until
+}
+
+// pause says what the pause between two disablings waits for, by the local clock. One that was begun goes on.
+func (in Input) pause() (why string, until time.Time) {
+	from, doubted := in.Record.PauseFrom()
+	until = from.Here.Add(in.Policy.Retire.Between())
+	switch {
+	case from.Here.IsZero(), in.Record.OpenDisabling().Found(), !in.Now.Before(until):
+		return "", time.Time{}
+	case doubted:
+		return "the record lacked changes until " + date(from.Here) + ", and a disabling may be among them", until
+	}
+	return "keyd disabled another version at " + date(from.Here), until
 }
 
 // disabledByOthers finds a version of keyd's own that a vault shows disabled and that keyd did not disable.
@@ -169,11 +180,12 @@ func (in Input) forbidsNow(r Retiring, v visible) (why string, until time.Time) 
 			key.MaxSkew), until
 	}
 	now := record.Moment{Here: in.Now, There: v.seen.Clock(in.Now)}
+	from, _ := in.Record.PauseFrom()
 	due := record.Moment{Here: r.Since, There: r.Since}
 	switch {
 	case !due.Passed(now, in.Policy.Retire.DisableAfter):
 		return "the retire rule allows it at " + date(r.Due), r.Due
-	case r.State != key.Disabling && !in.Record.LastDisabling.Passed(now, in.Policy.Retire.Between()):
+	case r.State != key.Disabling && !from.Passed(now, in.Policy.Retire.Between()):
 		return fmt.Sprintf("by the clock of vault %s, keyd disabled another version less than %s ago", v.Name,
 			in.Policy.Retire.Between()), until
 	}

@@ -33,6 +33,8 @@ type Record struct {
 	// LastDisabling is when keyd last began to disable a version, by the local clock and by that vault's. To try the
 	// same one again does not count.
 	LastDisabling Moment `json:"last_disabling,omitzero"`
+	// Doubted is when it was last found that the record lacks changes: a disabling may be among them.
+	Doubted Moment `json:"doubted,omitzero"`
 	// Enabling lists the versions that an operator asked to enable again and that are not enabled yet.
 	Enabling []Enabling `json:"enabling,omitempty"`
 	// Repointing is the consumer that keyd moves to another version now, or the last one if it failed; nil for none.

@@ -77,6 +77,15 @@ func (r *Record) OpenDisabling() Placed {
 	return Placed{}
 }
 
+// PauseFrom is when the pause between two disablings began: with the last one that the record has, or when it was found
+// that the record may lack one.
+func (r *Record) PauseFrom() (at Moment, doubted bool) {
+	if r.Doubted.Here.After(r.LastDisabling.Here) {
+		return r.Doubted, true
+	}
+	return r.LastDisabling, false
+}
+
 // BeginDisable records that keyd is about to disable one version of a superseded placement, for the first time or
 // again. Only one may be open in the whole record.
 func (r *Record) BeginDisable(attempt key.ID, version string, at Moment) error {

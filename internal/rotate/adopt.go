@@ -71,7 +71,7 @@ func (r *Rotator) adopt(ctx context.Context, g *gate, p key.Policy, actor, reaso
 	}
 	a.rec.Proposals = rec.Proposals
 	rec = a.rec
-	hadConsent := rec.EndConsent() // the retire rule's: what it was given for may not be what there is
+	hadConsent := rec.Doubt(r.now())
 	if rec.Hold != nil && consentLifts(rec.Hold.Code) {
 		rec.Lift(r.now())
 	}

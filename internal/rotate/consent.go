@@ -102,8 +102,8 @@ func (r *Rotator) consentToRetire(ctx context.Context, g *gate, p key.Policy, ac
 	return g.outcome(err)
 }
 
-// EndConsents ends every key's consent to its retire rule, because of something that concerns the whole state, such as
-// an old copy that was put in its place.
+// EndConsents ends every key's consent to its retire rule, because the state lacks changes: an old copy was put in its
+// place, or the store lost them. Before the next disabling of such a key there is a pause.
 func (r *Rotator) EndConsents(ctx context.Context, actor, why string) error {
 	names, err := r.Store.Names(ctx)
 	if err != nil {
@@ -118,7 +118,7 @@ func (r *Rotator) EndConsents(ctx context.Context, actor, why string) error {
 			continue
 		}
 		if err := r.change(ctx, name, func(rec *record.Record) ([]chain.Entry, error) {
-			rec.EndConsent()
+			rec.Doubt(r.now())
 			return []chain.Entry{consentEnded(actor, why)}, nil
 		}); err != nil {
 			return err

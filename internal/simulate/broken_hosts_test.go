@@ -73,6 +73,11 @@ var brokenHosts = []breakage{
 		breaks: breached(func(hs *hosts) { hs.proud = true }),
 	},
 	{
+		name:   "a consent stands although the store lost changes",
+		caught: `is disabled, and no consent of an operator to the rule stands$`,
+		breaks: breached(func(hs *hosts) { hs.credulous = true }),
+	},
+	{
 		name:   "a host accepts by itself a store that lost what it saw",
 		first:  2,
 		caught: `^\S+ (saves ".*"|begins .*), and its store lost what it saw$`,

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/store/shared"
 	"github.com/keyd-project/keyd/internal/store/stored"
 	"github.com/keyd-project/keyd/internal/store/storetest"
 )
@@ -145,8 +146,23 @@ func (h *host) accept() {
 		h.hs.w.log("%s accepts the store: %v", h.d.name, err)
 		if err == nil {
 			h.saw, h.lacks = h.hs.tip(), time.Time{}
+			for _, k := range h.hs.w.keys {
+				k.retiring.consent = nil // what ended one may be lost
+			}
 		}
 	})
+}
+
+// doubtRecords does what a daemon does once its store was accepted.
+func (h *host) doubtRecords(ctx context.Context) error {
+	why, err := h.store.LoadLedger(ctx, shared.AcceptedLedger)
+	if err != nil || len(why) == 0 || h.hs.credulous {
+		return err
+	}
+	if err := h.d.r.EndConsents(ctx, operatorName, string(why)); err != nil {
+		return err
+	}
+	return h.store.SaveLedger(ctx, shared.AcceptedLedger, nil)
 }
 
 // settleHosts has the world's hosts work again, except for one.

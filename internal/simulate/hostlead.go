@@ -101,6 +101,7 @@ func (h *host) begin() {
 	h.directly(func() {
 		_ = h.refused(ctx, h.store.Append(ctx, chain.Entry{Event: chain.LeaderChanged, Actor: "keyd",
 			Fields: map[string]string{"host": h.d.name, "epoch": h.epoch.String()}}))
+		_ = h.doubtRecords(ctx) // and before a disabling once more
 	})
 	h.d.assemble() // a term begins as a process does
 }

@@ -42,12 +42,13 @@ type hosts struct {
 
 // breach is what a test breaks of the hosts themselves.
 type breach struct {
-	amend    func(stored.Change) stored.Change // what the engine is given to commit
-	byNumber bool                              // the engine shows a host its own lost entry in the place of another
-	proud    bool                              // hosts never say that they cannot work
-	trusting bool                              // hosts accept by themselves a store that lost what they saw
-	doze     bool                              // whoever takes the lease stands still, and a failover loses that
-	linger   func(what string) bool            // has an effect land 40 minutes after its check
+	amend     func(stored.Change) stored.Change // what the engine is given to commit
+	byNumber  bool                              // the engine shows a host its own lost entry in the place of another
+	proud     bool                              // hosts never say that they cannot work
+	trusting  bool                              // hosts accept by themselves a store that lost what they saw
+	doze      bool                              // whoever takes the lease stands still, and a failover loses that
+	credulous bool                              // consents stand although the store lost changes
+	linger    func(what string) bool            // has an effect land 40 minutes after its check
 }
 
 // oneIn is true in one of n cases.

@@ -198,6 +198,7 @@ func (w *World) judgeRetired(v *vault, rec *record.Record, g *record.Generation,
 	}
 	due := later(v.supersededAt(rec, rec.Key, g.Number), g.Deactivated).Add(rule.DisableAfter)
 	due = later(due, later(r.consent.at, r.last.Add(rule.Between())))
+	due = later(due, rec.Doubted.Here.Add(rule.Between()))
 	left, ok := w.vacant(v, rec, g, x)
 	if !ok {
 		return

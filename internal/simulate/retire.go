@@ -118,9 +118,12 @@ func (w *World) askEnable(k *managed, version string) {
 }
 
 // seal is how the HSM side signs the audit chain: not after the state was put back.
-func (w *World) seal(context.Context) error {
+func (w *World) seal(ctx context.Context) error {
 	if w.unsealed {
 		return failed(key.Refused, "model: the audit chain goes back")
+	}
+	if h := w.acting.host; h != nil {
+		return h.doubtRecords(ctx)
 	}
 	return nil
 }

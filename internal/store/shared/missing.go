@@ -218,6 +218,9 @@ func (s *Store) Accept(ctx context.Context, actor, reason string) error {
 	if missed {
 		fields["seen"], fields["seen hash"] = strconv.FormatUint(k.seen.Seq, 10), k.seen.Hash.String()
 	}
+	if err := s.noteAccepted(ctx, reason); err != nil {
+		return fmt.Errorf("note that the store is accepted as it is: %w; try again", err)
+	}
 	l, err := chain.Append(k.tip.Seq, k.tip.Hash, chain.Entry{Time: s.now(), Event: chain.StoreAccepted, Actor: actor,
 		Fields: fields}, "")
 	if err != nil {
@@ -234,4 +237,19 @@ func (s *Store) Accept(ctx context.Context, actor, reason string) error {
 		return fmt.Errorf("forget what this host saw of the store: %w; try again", err)
 	}
 	return s.endHalt(ctx, missed)
+}
+
+// AcceptedLedger is the ledger that says why the store was accepted, until a leader has ended what may not stand any
+// more.
+const AcceptedLedger = "store accepted"
+
+// noteAccepted leaves the next leader to deal with it, before it does anything.
+func (s *Store) noteAccepted(ctx context.Context, reason string) error {
+	value, err := stored.EncodeLedger(AcceptedLedger, []byte(reason))
+	if err != nil {
+		return err
+	}
+	return putLedger(ctx, AcceptedLedger, value, s.engine.Blob, func(ctx context.Context, name string, v []byte) error {
+		return s.engine.PutBlob(ctx, stored.Blob{Name: name, Value: v})
+	})
 }
