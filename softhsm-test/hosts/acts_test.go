@@ -34,4 +34,9 @@ func TestAnActThatDidNotHappenOnceIsFound(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	twice := []control.AuditEntry{{Entry: chain.Entry{Event: chain.SparePromoted, Fields: map[string]string{"id": "1"}}},
+		{Entry: chain.Entry{Event: chain.SparePromoted, Fields: map[string]string{"id": "2"}}}}
+	if err := promoting.happenedOnce(twice, []emulator.RequestLog{call("1")}); err == nil {
+		t.Error("two spares were promoted, and that is not found")
+	}
 }
