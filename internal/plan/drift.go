@@ -127,8 +127,8 @@ func (d drifter) versions() {
 	}
 }
 
-// disabledForHeir reports whether keyd disabled the newest version, or is just doing so, because another key has replaced this
-// one. It never disables the newest version otherwise.
+// disabledForHeir reports whether keyd disabled the newest version, or is just doing so, because another key has
+// replaced this one. It never disables the newest version otherwise.
 func (d drifter) disabledForHeir(version string) bool {
 	at := d.Record.Versions(d.v.URL)[version]
 	return d.Record.Replacement.Disabling() && at.Found() && (!slices.Contains(at.Enabled(), version) ||

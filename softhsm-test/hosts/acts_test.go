@@ -34,9 +34,11 @@ func TestAnActThatDidNotHappenOnceIsFound(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	twice := []control.AuditEntry{{Entry: chain.Entry{Event: chain.SparePromoted, Fields: map[string]string{"id": "1"}}},
-		{Entry: chain.Entry{Event: chain.SparePromoted, Fields: map[string]string{"id": "2"}}}}
-	if err := promoting.happenedOnce(twice, []emulator.RequestLog{call("1")}); err == nil {
+	promoted := func(id string) control.AuditEntry {
+		return control.AuditEntry{Entry: chain.Entry{Event: chain.SparePromoted, Fields: map[string]string{"id": id}}}
+	}
+	err := promoting.happenedOnce(results{promoted("1"), promoted("2")}, calls{call("1")})
+	if err == nil {
 		t.Error("two spares were promoted, and that is not found")
 	}
 }

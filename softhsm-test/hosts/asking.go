@@ -9,8 +9,8 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator"
 )
 
-// ask has a host, the leader first, carry out a command. Where nobody knows whether it did, the command is repeated, unless somebody has
-// died of it.
+// ask has a host, the leader first, carry out a command. Where nobody knows whether it did, the command is repeated,
+// unless somebody has died of it.
 func (w *world) ask(args ...string) error {
 	args = append(args, "--reason", "a test of several hosts")
 	armed, why := w.armed(), ""
