@@ -6,6 +6,8 @@ var anybodys = map[Event]bool{
 	KeyPaused: true, KeyResumed: true, CompromiseAcknowledged: true, Adopted: true, RotationRequested: true,
 	ProofRequested: true, ProofEnded: true, RetireConsented: true, RetireConsentEnded: true, EnableIntended: true,
 	RepointRequested: true, KEKRequested: true,
+	ReplaceBegun: true, ReplaceAgain: true, ReplaceStopped: true, ReplaceConsented: true, Inherits: true,
+	SpareDiscarded: true, // by whoever calls a key compromised
 
 	Proposed: true, Approved: true, ProposalWithdrawn: true, ProposalExpired: true,
 	SettingsKept: true, SettingsAccepted: true,

@@ -98,7 +98,7 @@ func (d drifter) versions() {
 	}
 	d.foreign()
 	newest, ok := d.v.seen.Version(d.v.seen.Newest)
-	if ok && !newest.Enabled {
+	if ok && !newest.Enabled && !d.disabledForHeir(newest.ID) {
 		d.add(DriftNewestDisabled, enable(d.v.Vault, name, newest.ID),
 			"the newest version of %s in vault %s, %s, is disabled: consumers that follow the key fail",
 			name, d.v.Name, newest.ID)
@@ -125,6 +125,14 @@ func (d drifter) versions() {
 			"vault %s holds %d versions of %s, allows at most 100, and keyd begins no rotation at %d or more",
 			d.v.Name, len(d.v.seen.Versions), name, limit)
 	}
+}
+
+// disabledForHeir reports whether keyd disabled the newest version, or is just doing so, because another key has
+// replaced this one. It never disables the newest version otherwise.
+func (d drifter) disabledForHeir(version string) bool {
+	at := d.Record.Versions(d.v.URL)[version]
+	return d.Record.Replacement.Disabling() && at.Found() && (!slices.Contains(at.Enabled(), version) ||
+		at.State == key.Disabling && mayBeDisabling(d.v, *at.Placement))
 }
 
 // foreign adds one version that neither the record nor the HSM has.

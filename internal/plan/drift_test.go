@@ -112,3 +112,25 @@ func TestAVersionThatSomebodyEnabledAgainDrifts(t *testing.T) {
 		}
 	}
 }
+
+// Consumers that follow the key fail, unless another key has replaced it.
+func TestANewestVersionThatIsDisabledDriftsUnlessKeydDisabledItForAnotherKey(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		when *world
+		want bool
+	}{
+		{"the key is not replaced", given(weu).rotated().rotated().disabled(weu, 2), true},
+		{"keyd disabled it", gone().retired(2).disabled(weu, 2), false},
+		{"keyd is disabling it", gone().disabling(2).disabled(weu, 2), false},
+		{"nobody consented yet", monthIn(weu, on(storageID, 2)).replacedBy(active()).disabled(weu, 2), true},
+		{"somebody was quicker than keyd", gone().disabled(weu, 2), true},
+		{"the replacement was stopped", gone().retired(2).disabled(weu, 2).stopped(), true},
+	} {
+		got := slices.ContainsFunc(plan.Drifts(c.when.input()),
+			func(d plan.Drift) bool { return d.Kind == plan.DriftNewestDisabled })
+		if got != c.want {
+			t.Errorf("%s: drift %v, want %v", c.name, got, c.want)
+		}
+	}
+}

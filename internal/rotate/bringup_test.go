@@ -23,7 +23,7 @@ func newKeys(t *testing.T, w *world) (l *rotate.Loop, policies []key.Policy) {
 	l.SetPolicies(policies)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
-	go func() { defer close(ended); l.Run(ctx) }()
+	go func() { defer close(ended); l.Run(leading(ctx)) }()
 	t.Cleanup(func() { cancel(); <-ended })
 	synctest.Wait()
 	return l, policies

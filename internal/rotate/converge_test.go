@@ -491,7 +491,7 @@ func TestAScheduledRotationWaitsForAClockThatIsWrong(t *testing.T) {
 	w.settle(p)
 	w.now = w.now.Add(25 * time.Hour)
 	w.vault[weu.URL].skew = -10 * time.Minute
-	step, err := w.rotator().StepKey(context.Background(), p)
+	step, err := w.rotator().StepKey(leading(context.Background()), p)
 	if err != nil || step.Kind != plan.Wait {
 		t.Fatalf("step %+v, %v; want a wait", step, err)
 	}
@@ -512,7 +512,7 @@ func TestAManagedHSMIsRefusedAt95Versions(t *testing.T) {
 	w.vault[mhsm.URL].key(p.Key).versions = slices.Concat(vs[1:], vs[:1])
 	w.store.records[p.Key] = rec
 	w.now = w.now.Add(25 * time.Hour)
-	step, err := w.rotator().StepKey(context.Background(), p)
+	step, err := w.rotator().StepKey(leading(context.Background()), p)
 	if err != nil || step.Kind != plan.Wait {
 		t.Fatalf("step %+v, %v; want a wait\n%s", step, err, w.story())
 	}

@@ -152,14 +152,14 @@ func TestAQuietKeyCostsAFractionOfACall(t *testing.T) {
 	}
 	p.Schedule = nil
 	r := w.rotator()
-	if _, err := r.StepKey(t.Context(), p); err != nil {
+	if _, err := r.StepKey(leading(t.Context()), p); err != nil {
 		t.Fatal(err)
 	}
 	w.calls = nil
 	const looks = 2 * 24 * 4
 	for range looks {
 		w.now = w.now.Add(15 * time.Minute)
-		if _, err := r.StepKey(t.Context(), p); err != nil {
+		if _, err := r.StepKey(leading(t.Context()), p); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -189,7 +189,7 @@ func TestALookAtManyKeysSharesTheListAndTheInventory(t *testing.T) {
 	for range 2 { // the first look at each key, and then a quiet one
 		w.calls = nil
 		for _, p := range policies {
-			if _, err := r.StepKey(t.Context(), p); err != nil {
+			if _, err := r.StepKey(leading(t.Context()), p); err != nil {
 				t.Fatal(err)
 			}
 		}

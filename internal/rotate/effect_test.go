@@ -30,7 +30,7 @@ func deeds() map[string]deed {
 	}
 	ofVault := func(w *world) (*world, func(*rotate.Rotator) error) {
 		return w, func(r *rotate.Rotator) error {
-			_, err := r.StepVault(w.tb.Context(), vaultPolicy(weu))
+			_, err := r.StepVault(leading(w.tb.Context()), vaultPolicy(weu))
 			return err
 		}
 	}
@@ -182,7 +182,7 @@ func TestAnEnablingNeedsAProof(t *testing.T) {
 	}
 	lost := errors.New("another daemon leads now")
 	w.prove = func(context.Context) error { return lost }
-	if _, err := w.rotator().StepKey(t.Context(), p); !errors.Is(err, lost) || w.count("weu.Enable") > 0 {
+	if _, err := w.rotator().StepKey(leading(t.Context()), p); !errors.Is(err, lost) || w.count("weu.Enable") > 0 {
 		t.Errorf("enabled %d times, %v", w.count("weu.Enable"), err)
 	}
 	w.prove = nil

@@ -91,7 +91,7 @@ func TestAVersionThatCannotBeProvenDoesNotStandInTheWayOfACompromise(t *testing.
 	w.stepUntil(p, func() bool { return w.vault[weu.URL].imports == 2 })
 	w.vault[weu.URL].forbid = "Unwrap"
 	for range 5 {
-		_, _ = w.rotator().StepKey(context.Background(), p)
+		_, _ = w.rotator().StepKey(leading(context.Background()), p)
 		w.now = w.now.Add(time.Minute)
 	}
 	request(t, w, p, rotate.Wanted{Reason: "leak", Compromise: true, Without: []string{weu.URL}})
@@ -110,7 +110,7 @@ func TestAPartialKeyCanBeRotatedWithoutTheVaultThatIsDown(t *testing.T) {
 	w.stepUntil(p, func() bool { return w.vault[weu.URL].imports == 2 })
 	w.vault[mhsm.URL].down = true
 	for range 5 {
-		_, _ = w.rotator().StepKey(context.Background(), p)
+		_, _ = w.rotator().StepKey(leading(context.Background()), p)
 		w.now = w.now.Add(time.Minute)
 	}
 	request(t, w, p, rotate.Wanted{Reason: "emergency", Without: []string{mhsm.URL}})
@@ -316,7 +316,7 @@ func TestKeydSeesADisabledNewestVersionThatTheListingLacks(t *testing.T) {
 	w.vault[weu.URL].forbid = "Newest"
 	w.now = w.now.Add(time.Hour)
 	r := w.rotator()
-	if _, err := r.StepKey(context.Background(), p); err != nil {
+	if _, err := r.StepKey(leading(context.Background()), p); err != nil {
 		t.Fatal(err)
 	}
 	if seen := r.Observer.Last(p.Key).Vaults[weu.URL]; seen.Err != nil || seen.Newest == "" {

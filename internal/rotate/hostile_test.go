@@ -131,8 +131,8 @@ func (token) GetToken(context.Context, azpolicy.TokenRequestOptions) (azcore.Acc
 func (h *hostile) run(d time.Duration) (acted, failed int) {
 	ctx := azpolicy.WithRetryOptions(h.tb.Context(), azpolicy.RetryOptions{MaxRetries: -1})
 	for end := h.now.Add(d); h.now.Before(end); {
-		_, _ = h.rotator.StepVault(ctx, vaultPolicy(weu))
-		step, err := h.rotator.StepKey(ctx, h.p)
+		_, _ = h.rotator.StepVault(leading(ctx), vaultPolicy(weu))
+		step, err := h.rotator.StepKey(leading(ctx), h.p)
 		switch {
 		case err != nil:
 			failed++

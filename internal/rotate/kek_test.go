@@ -15,7 +15,7 @@ import (
 // vaultSteps steps a vault n times, with a pause after each.
 func (w *world) vaultSteps(r *rotate.Rotator, v key.Vault, n int, pause time.Duration) {
 	for range n {
-		_, _ = r.StepVault(w.tb.Context(), vaultPolicy(v))
+		_, _ = r.StepVault(leading(w.tb.Context()), vaultPolicy(v))
 		w.now = w.now.Add(pause)
 	}
 }
@@ -188,7 +188,7 @@ func TestTheScheduleMakesANewKEK(t *testing.T) {
 	p.Schedule, p.ScheduleText = every(30*24*time.Hour), "@every 30d"
 	step := func(n int, pause time.Duration) {
 		for range n {
-			if _, err := r.StepVault(t.Context(), p); err != nil {
+			if _, err := r.StepVault(leading(t.Context()), p); err != nil {
 				t.Fatal(err)
 			}
 			w.now = w.now.Add(pause)

@@ -27,6 +27,7 @@ import (
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/simulate"
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/term"
 )
 
 // The model is a whole world in memory: an HSM, vaults, a store and a clock. Every call can be made to fail, with its
@@ -783,12 +784,28 @@ func (s *modelStore) Load(_ context.Context, name string) (rec record.Record, er
 	return rec, err
 }
 
+// leading is what the daemon that leads acts under.
+func leading(ctx context.Context) context.Context { return term.With(ctx, term.Epoch{Number: 1}) }
+
+// permits refuses what only the daemon that leads records, as a store of several hosts does.
+func (s *modelStore) permits(ctx context.Context, entries []chain.Entry) error {
+	for _, e := range entries {
+		if _, leads := term.Of(ctx); !leads && !e.Event.Anybodys() {
+			return fmt.Errorf("model: %q needs an epoch", e.Event)
+		}
+	}
+	return nil
+}
+
 func (s *modelStore) Save(
-	_ context.Context,
+	ctx context.Context,
 	rec record.Record,
 	entries ...chain.Entry,
 ) (out record.Record, err error) {
 	err = s.w.call("store.Save "+string(entries[0].Event), func() error {
+		if err := s.permits(ctx, entries); err != nil {
+			return err
+		}
 		if s.records[rec.Key].Revision != rec.Revision {
 			return &classError{"model: conflict", key.Retry}
 		}
@@ -801,8 +818,11 @@ func (s *modelStore) Save(
 	return out, err
 }
 
-func (s *modelStore) SaveTogether(_ context.Context, recs []record.Record, entries [][]chain.Entry) error {
+func (s *modelStore) SaveTogether(ctx context.Context, recs []record.Record, entries [][]chain.Entry) error {
 	return s.w.call("store.SaveTogether "+string(entries[0][0].Event), func() error {
+		if err := s.permits(ctx, slices.Concat(entries...)); err != nil {
+			return err
+		}
 		for _, rec := range recs {
 			if s.records[rec.Key].Revision != rec.Revision {
 				return &classError{"model: conflict", key.Retry}
@@ -837,9 +857,12 @@ func (s *modelStore) LoadVault(_ context.Context, url string) (rec record.Vault,
 	return rec, err
 }
 
-func (s *modelStore) SaveVault(_ context.Context, rec record.Vault, entries ...chain.Entry) (out record.Vault,
+func (s *modelStore) SaveVault(ctx context.Context, rec record.Vault, entries ...chain.Entry) (out record.Vault,
 	err error) {
 	err = s.w.call("store.SaveVault "+string(entries[0].Event), func() error {
+		if err := s.permits(ctx, entries); err != nil {
+			return err
+		}
 		if s.vaults[rec.URL].Revision != rec.Revision {
 			return &classError{"model: conflict", key.Retry}
 		}
@@ -919,7 +942,7 @@ func (w *world) step(r *rotate.Rotator, p key.Policy) (s plan.Step, err error) {
 	}()
 	for _, v := range p.Vaults {
 		for range 3 { // a vault that fails does not block the key's step
-			s, err := r.StepVault(context.Background(), vaultPolicy(v))
+			s, err := r.StepVault(leading(context.Background()), vaultPolicy(v))
 			if err != nil || !s.Acts() {
 				break
 			}
@@ -928,7 +951,7 @@ func (w *world) step(r *rotate.Rotator, p key.Policy) (s plan.Step, err error) {
 			}
 		}
 	}
-	return r.StepKey(context.Background(), p)
+	return r.StepKey(leading(context.Background()), p)
 }
 
 func vaultPolicy(v key.Vault) key.VaultPolicy {

@@ -31,7 +31,7 @@ func TestTheLoopShowsTheStepThatIsUnderWay(t *testing.T) {
 		}
 	}
 	l.SetPolicies([]key.Policy{p})
-	l.Run(ctx)
+	l.Run(leading(ctx))
 	if _, underWay := l.Position(p.Key).UnderWay(); underWay || shown < 3 {
 		t.Errorf("%d steps began, and one is still shown after its end: %v", shown, underWay)
 	}

@@ -19,11 +19,12 @@ type act struct {
 
 	prepare func(*world) error // up to where the act can begin
 	begin   func(*world) error // has the leader begin it
+	repeat  func(*world) error // what an operator does whose command died with the leader; nil: no command did
 	undone  missing
 	after   func(*world) error // leaves a world in which the next act can begin; nil: this is one
 
 	result chain.Event
-	of     string // the field of the result that names what it happened to
+	of     string // the field of the result that names what it happened to; "": it happens to one thing alone
 	// once says which calls have Azure do it, if a second one would do it again. A version can be disabled twice.
 	once func(emulator.RequestLog) bool
 
@@ -36,7 +37,10 @@ type act struct {
 // missing says what an act has not done yet, by what the leader and Azure show; "": it is done.
 type missing func(*world, status.Snapshot) string
 
-func acts() []act { return []act{disabling, enabling, makingKEK, usingKEK, disablingKEK, moving} }
+func acts() []act {
+	return []act{disabling, enabling, makingKEK, usingKEK, disablingKEK, moving, promoting, reserving, discarding,
+		destroying, beginning, consenting, replacing}
+}
 
 func (a act) stories() (all []story) {
 	for _, point := range a.points {
@@ -64,6 +68,11 @@ func (w *world) killedIn(a act, point string) error {
 	}
 	if _, err := w.awaitLeader(l); err != nil {
 		return err
+	}
+	if a.repeat != nil {
+		if err := a.repeat(w); err != nil {
+			return err
+		}
 	}
 	if slices.Contains(a.unsure, point) {
 		if err := w.waitOut(a, began); err != nil {
@@ -165,7 +174,7 @@ func (a act) happenedOnce(results []control.AuditEntry, done []emulator.RequestL
 	}
 	counts := map[string]int{}
 	for _, e := range results {
-		counts["the audit chain tells "+string(a.result)+" of "+e.Fields[a.of]]++
+		counts[fmt.Sprintf("the audit chain tells %q %s", a.result, e.Fields[a.of])]++
 	}
 	for _, c := range done {
 		counts["Azure did "+c.Method+" "+c.Host+c.Path]++

@@ -34,4 +34,11 @@ func TestAnActThatDidNotHappenOnceIsFound(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	promoted := func(id string) control.AuditEntry {
+		return control.AuditEntry{Entry: chain.Entry{Event: chain.SparePromoted, Fields: map[string]string{"id": id}}}
+	}
+	err := promoting.happenedOnce(results{promoted("1"), promoted("2")}, calls{call("1")})
+	if err == nil {
+		t.Error("two spares were promoted, and that is not found")
+	}
 }

@@ -9,14 +9,14 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator"
 )
 
-// ask has a host carry out a command. Where nobody knows whether it did, the command is repeated, unless somebody has
-// died of it.
+// ask has a host, the leader first, carry out a command. Where nobody knows whether it did, the command is repeated,
+// unless somebody has died of it.
 func (w *world) ask(args ...string) error {
 	args = append(args, "--reason", "a test of several hosts")
 	armed, why := w.armed(), ""
 	err := w.eventually("a host takes a command", func() bool {
 		why = ""
-		for _, h := range w.hosts {
+		for _, h := range slices.Backward(w.leaderLast()) {
 			if armed && !w.armed() {
 				return true
 			}
@@ -56,6 +56,24 @@ func (w *world) add(name, policy string) error {
 func (w *world) setPolicy(name, policy string) error {
 	w.policies[name] = policy
 	return errors.Join(w.configure(), w.reload(w.hosts...))
+}
+
+// reconfigure has each host read a new configuration. The leader, which may die of it, is the last: then no host that
+// leads after it has the old one.
+func (w *world) reconfigure() error {
+	if err := w.configure(); err != nil {
+		return err
+	}
+	for _, h := range w.leaderLast() {
+		var last error
+		if err := w.eventually("host "+h.name+" reads its configuration", func() bool {
+			last = w.reload(h)
+			return last == nil || h.killed()
+		}); err != nil {
+			return errors.Join(err, last)
+		}
+	}
+	return nil
 }
 
 // The acts happen in one vault.

@@ -81,19 +81,7 @@ func (w *world) newKEK() error {
 // pinKEK has each host trust what the vault has. The leader may die of it.
 func (w *world) pinKEK() error {
 	w.pin()
-	if err := w.configure(); err != nil {
-		return err
-	}
-	for _, h := range w.hosts {
-		var last error
-		if err := w.eventually("host "+h.name+" reads its configuration", func() bool {
-			last = w.reload(h)
-			return last == nil || h.killed()
-		}); err != nil {
-			return errors.Join(err, last)
-		}
-	}
-	return nil
+	return w.reconfigure()
 }
 
 // approveKEK waits until the newest one is in use.

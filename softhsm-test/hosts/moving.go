@@ -29,11 +29,9 @@ var moving = act{
 	undone: func(w *world, s status.Snapshot) string {
 		all := w.versions(lived)
 		k, _ := s.Key(lived)
-		newest := all[len(all)-1].ID
-		for _, c := range w.azure.Consumers().ReadEverything(w.ctx).Consumers {
-			if !strings.HasSuffix(c.InUse, "/"+newest) || len(c.Lost) > 0 || c.Read == 0 {
-				return "the consumer uses " + c.InUse + ", and not " + newest + " " + k.Waiting
-			}
+		newest, c := all[len(all)-1].ID, w.reading(account)
+		if !strings.HasSuffix(c.InUse, "/"+newest) || len(c.Lost) > 0 || c.Read == 0 {
+			return "the consumer uses " + c.InUse + ", and not " + newest + " " + k.Waiting
 		}
 		return ""
 	},

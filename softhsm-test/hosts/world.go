@@ -49,6 +49,7 @@ type world struct {
 	turn     int                 // the one that rotates next
 	pins     map[string][]string // of each vault
 	policies map[string]string   // what the configuration says of a key, where it is not what it says of most
+	replaced int                 // keys that others have replaced
 	wanted   map[string]int      // how many generations each key must have
 	seen     uint64              // calls to Azure that were judged already
 }
@@ -134,6 +135,16 @@ func (w *world) leader() (*host, status.Snapshot) {
 		}
 	}
 	return nil, status.Snapshot{}
+}
+
+// leaderLast are the hosts, the followers first.
+func (w *world) leaderLast() []*host {
+	l, _ := w.leader()
+	order := slices.DeleteFunc(slices.Clone(w.hosts), func(h *host) bool { return h == l })
+	if l != nil {
+		order = append(order, l)
+	}
+	return order
 }
 
 // awaitLeader waits until a host leads, other than those.
@@ -237,13 +248,15 @@ func (w *world) settle() error {
 
 // undone says which rotation is not done; "": all are.
 func (w *world) undone(s status.Snapshot) string {
-	if len(s.Keys) < len(w.keys) {
-		return fmt.Sprintf("the leader shows %d of %d keys", len(s.Keys), len(w.keys))
+	for _, name := range w.keys {
+		if k, ok := s.Key(name); !ok || k.Retained {
+			return "the leader does not have key " + name
+		}
 	}
 	for _, k := range s.Keys {
 		n := len(k.Generations)
 		if n < w.wanted[k.Name] || len(k.Requests) > 0 || k.Generations[n-1].Finished.IsZero() ||
-			k.State != status.StateOK {
+			k.State != status.StateOK && k.State != status.StateRetained {
 			return fmt.Sprintf("%s has %d generations of %d, %d requests, state %s; %s %s %s", k.Name, n,
 				w.wanted[k.Name], len(k.Requests), k.State, k.Doing, k.Waiting, k.Error)
 		}
