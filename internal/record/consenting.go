@@ -42,7 +42,7 @@ func (r *Record) EndConsent() (had bool) {
 	return had
 }
 
-// Doubt records that the record lacks changes, of which nobody knows what they were: a consent may stand that had ended,
+// Doubt records that the record lacks changes, and nobody knows which: a consent may stand that had ended,
 // so every consent ends, and a disabling may be lost, so the pause before the next one begins anew. It reports whether
 // there was a consent.
 func (r *Record) Doubt(now time.Time) (hadConsent bool) {

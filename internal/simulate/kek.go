@@ -327,7 +327,7 @@ func (w *World) requestKEK(v *vault) {
 		return
 	}
 	d.act(func() {
-		_, joined, err := d.r.RequestKEK(d.ctx(), v.policy(), operatorName, "on request")
+		_, joined, err := d.r.RequestKEK(context.Background(), v.policy(), operatorName, "on request")
 		w.log("kek rotate %s: joined %v %v", v.Name, joined, err)
 		d.turns[v.URL].wake = w.now
 	})

@@ -142,7 +142,7 @@ func (w *World) attendMoves() {
 				if d := w.console(); d != nil {
 					d.act(func() {
 						err := d.r.AskRepoint(
-							d.ctx(),
+							context.Background(),
 							d.policy(k.policy.Key),
 							operatorName,
 							"mended",

@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -104,7 +105,7 @@ func (w *World) lift(k *managed) {
 
 func (w *World) resume(d *daemon, k *managed) {
 	d.act(func() {
-		err := d.r.Resume(d.ctx(), k.policy.Key, operatorName, "looked at it")
+		err := d.r.Resume(context.Background(), k.policy.Key, operatorName, "looked at it")
 		w.log("resume %s: %v", k.policy.Key, err)
 		d.poke(k)
 	})
@@ -114,7 +115,7 @@ func (w *World) resume(d *daemon, k *managed) {
 // foreign. The operator knows who imported what, and in that case has keyd look again.
 func (w *World) adopt(d *daemon, k *managed) {
 	d.act(func() {
-		ctx := d.ctx()
+		ctx := context.Background()
 		p := d.policy(k.policy.Key)
 		shown, err := d.r.Adoption(ctx, p, false)
 		switch {
@@ -195,7 +196,7 @@ func (w *World) requestRotation(k *managed, compromise bool) {
 			want.Without = []string{pick(w, p.Vaults).URL}
 		}
 		floor := k.highest + 1
-		q, joined, err := d.r.Request(d.ctx(), p, want)
+		q, joined, err := d.r.Request(context.Background(), p, want)
 		w.log("rotate --now %s compromise %v without %v: joined %v %v", p.Key, compromise, want.Without, joined, err)
 		if err == nil && compromise && !joined {
 			k.compromise[q.ID] = floor
@@ -208,7 +209,7 @@ func (w *World) requestRotation(k *managed, compromise bool) {
 func (w *World) pause(k *managed) {
 	if d := w.console(); d != nil {
 		d.act(func() {
-			err := d.r.Pause(d.ctx(), k.policy.Key, operatorName, "maintenance")
+			err := d.r.Pause(context.Background(), k.policy.Key, operatorName, "maintenance")
 			w.log("pause %s: %v", k.policy.Key, err)
 		})
 	}

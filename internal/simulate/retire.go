@@ -60,7 +60,7 @@ func (w *World) consent(k *managed) {
 		return
 	}
 	d.act(func() {
-		ctx, p := d.ctx(), d.policy(k.policy.Key)
+		ctx, p := context.Background(), d.policy(k.policy.Key)
 		shown, err := d.r.Retirement(ctx, p, p.Retire)
 		if err != nil {
 			w.log("the retirement of %s: %v", p.Key, err)
@@ -110,7 +110,7 @@ func (w *World) askEnable(k *managed, version string) {
 	}
 	d.act(func() {
 		p := d.policy(k.policy.Key)
-		err := d.r.AskEnable(d.ctx(), p, operatorName, "a service needs it", version)
+		err := d.r.AskEnable(context.Background(), p, operatorName, "a service needs it", version)
 		w.log("enable version %s of %s: %v", version[:6], p.Key, err)
 		k.retiring.enableAt = w.now
 		d.poke(k)
