@@ -99,6 +99,9 @@ func (h *host) SaveVault(ctx context.Context, r record.Vault, entries ...chain.E
 }
 
 func (h *host) refused(ctx context.Context, err error) error {
+	if _, ok := term.Of(ctx); !ok && errors.Is(err, shared.ErrLeaders) {
+		h.hs.w.violate("%s asks for what only the leader may record: %v", h.d.name, err)
+	}
 	if e, ok := term.Of(ctx); ok && errors.Is(err, stored.ErrEpoch) {
 		h.lose(e, "the store refuses its epoch")
 	}

@@ -125,12 +125,15 @@ func (s *Store) write(ctx context.Context, parts ...part) error {
 	}
 }
 
+// ErrLeaders says that a write without an epoch has an entry that only the daemon that leads records.
+var ErrLeaders = errors.New("is recorded only by the daemon that leads, under its epoch")
+
 // onlyAnybodys refuses what only the daemon that leads records.
 func onlyAnybodys(parts []part) error {
 	for _, part := range parts {
 		for _, e := range part.entries {
 			if !e.Event.Anybodys() {
-				return fmt.Errorf("%q is recorded only by the daemon that leads, under its epoch", e.Event)
+				return fmt.Errorf("%q %w", e.Event, ErrLeaders)
 			}
 		}
 	}
