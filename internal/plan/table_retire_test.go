@@ -151,6 +151,8 @@ func retirementWaits() []example {
 		{"One version of a key a day, in whatever vaults.",
 			month().retired(1).disabled(weu, 1).wait(day - 3*time.Minute),
 			waits("keyd disabled another version at").in(neu).at(disabledAt + day)},
+		{"Where the record lacked changes, a disabling may be among them: the day begins anew.",
+			month().doubted(), waits("a disabling may be among them").in(weu).again(day - time.Minute)},
 		{"The day must be over by the vault's clock, too.",
 			month().skewed(weu, 4*time.Minute).retired(1).disabled(weu, 1).wait(day),
 			waits("by the clock of vault neu").in(neu)},

@@ -149,6 +149,12 @@ func (w *world) toEnable(n int) *world {
 	return w.must(err)
 }
 
+// doubted: the record lacks changes, and an operator has consented to the rule again.
+func (w *world) doubted() *world {
+	w.record.Doubt(w.clock)
+	return w.consented().wait(time.Minute)
+}
+
 // retired: keyd has disabled the version of an attempt.
 func (w *world) retired(n int) *world {
 	w.disabling(n)

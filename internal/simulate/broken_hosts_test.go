@@ -41,7 +41,7 @@ var brokenHosts = []breakage{
 	},
 	{
 		name:   "a host takes a lost save for its own by its number",
-		first:  2,
+		first:  24,
 		caught: `^forked: \S+ takes entry \d+ for its own ".*", and the chain has another$`,
 		breaks: breached(func(hs *hosts) { hs.byNumber = true }),
 	},
@@ -74,8 +74,10 @@ var brokenHosts = []breakage{
 	},
 	{
 		name:   "a consent stands although the store lost changes",
+		first:  17,
 		caught: `is disabled, and no consent of an operator to the rule stands$`,
 		breaks: breached(func(hs *hosts) { hs.credulous = true }),
+		world:  retiringWorld,
 	},
 	{
 		name:   "a host accepts by itself a store that lost what it saw",

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,6 +81,7 @@ func (h *host) Save(ctx context.Context, r record.Record, entries ...chain.Entry
 	}
 	lost := h.hs.w.result.Lost
 	r, err := h.store.Save(ctx, r, entries...)
+	h.judgeAsked(err, entries)
 	if err == nil && lost == h.hs.w.result.Lost {
 		h.judgeOwn(r.Key, r.Revision, entries)
 	}
@@ -89,19 +91,19 @@ func (h *host) Save(ctx context.Context, r record.Record, entries ...chain.Entry
 func (h *host) SaveTogether(ctx context.Context, recs []record.Record, entries [][]chain.Entry) error {
 	defer h.calls()()
 	h.saving = recs
-	return h.refused(ctx, h.store.SaveTogether(ctx, recs, entries))
+	err := h.store.SaveTogether(ctx, recs, entries)
+	h.judgeAsked(err, slices.Concat(entries...))
+	return h.refused(ctx, err)
 }
 
 func (h *host) SaveVault(ctx context.Context, r record.Vault, entries ...chain.Entry) (record.Vault, error) {
 	defer h.calls()()
 	r, err := h.store.SaveVault(ctx, r, entries...)
+	h.judgeAsked(err, entries)
 	return r, h.refused(ctx, err)
 }
 
 func (h *host) refused(ctx context.Context, err error) error {
-	if _, ok := term.Of(ctx); !ok && errors.Is(err, shared.ErrLeaders) {
-		h.hs.w.violate("%s asks for what only the leader may record: %v", h.d.name, err)
-	}
 	if e, ok := term.Of(ctx); ok && errors.Is(err, stored.ErrEpoch) {
 		h.lose(e, "the store refuses its epoch")
 	}

@@ -170,6 +170,14 @@ func (hs *hosts) judgeCommit(h *host, c stored.Change) {
 	}
 }
 
+// judgeAsked fails if the store refuses what an operator asks for, because only the leader may record it.
+func (h *host) judgeAsked(err error, entries []chain.Entry) {
+	asked := slices.ContainsFunc(entries, func(e chain.Entry) bool { return e.Actor == operatorName })
+	if asked && errors.Is(err, shared.ErrLeaders) {
+		h.hs.w.violate("%s asks for what only the leader may record: %v", h.d.name, err)
+	}
+}
+
 // judgeOwn fails if a host takes a save for done, and the chain has another host's entry with its number.
 func (h *host) judgeOwn(name string, number uint64, entries []chain.Entry) {
 	last := entries[len(entries)-1]

@@ -197,6 +197,9 @@ func TestAcceptingGoesOnWithTheStoreAsItIsAndIsAudited(t *testing.T) {
 		last.Fields["reason"] != "the old primary burnt" || last.Fields["seen hash"] != f.seen.Hash.String() {
 		t.Errorf("the last entry is %+v", last.Entry)
 	}
+	if why, err := f.two.LoadLedger(t.Context(), AcceptedLedger); err != nil || string(why) != "the old primary burnt" {
+		t.Errorf("the next leader learns of it: %q, %v", why, err)
+	}
 	if err := f.one.Append(t.Context(), asked("on")); err != nil {
 		t.Errorf("the host that accepted: %v", err)
 	}
