@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -43,4 +45,19 @@ func TestConsentsEndOnceAStoreThatLostChangesIsAccepted(t *testing.T) {
 		t.Fatal(err)
 	}
 	consents(true) // it is done once
+}
+
+// unread is a store whose ledgers cannot be read.
+type unread struct{ Store }
+
+var errUnread = errors.New("the store cannot be read")
+
+func (unread) LoadLedger(context.Context, string) ([]byte, error) { return nil, errUnread }
+
+func TestNothingIsDisabledBeforeKeydKnowsWhetherTheStoreLostChanges(t *testing.T) {
+	a, _, _ := twoHosts(t)
+	a.store = unread{a.store}
+	if err := a.seal(t.Context()); !errors.Is(err, errUnread) {
+		t.Errorf("%v, want %v", err, errUnread)
+	}
 }

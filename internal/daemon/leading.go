@@ -109,8 +109,9 @@ func (d *Daemon) recordTerm(ctx context.Context) {
 	if err != nil {
 		d.log.Error("who leads now could not be recorded", "error", err.Error())
 	}
-	if err := d.doubt(ctx); err != nil { // before the next disabling keyd tries again
-		d.log.Error("what follows from a store that lost changes is not done yet", "error", err.Error())
+	if err := d.doubt(ctx); err != nil {
+		d.log.Error("whether the store lost changes is not known, or consents do not end yet; keyd tries again, and "+
+			"disables nothing before", "error", err.Error())
 	}
 }
 

@@ -159,6 +159,9 @@ func TestAdoptionEndsTheConsent(t *testing.T) {
 		t.Errorf("consent %v, hold %v, %d entries say that it ended", rec.Consent, rec.Hold,
 			w.saved(chain.RetireConsentEnded))
 	}
+	if w.record(p.Key).Doubted.IsZero() {
+		t.Error("the pause before the next disabling does not begin anew")
+	}
 }
 
 // An old copy of the state may have a consent that has ended since. The HSM side signs no audit chain that goes back.
