@@ -26,7 +26,7 @@ const (
 
 // requestSizes are the most bytes that the parameters of each call may have.
 var requestSizes = map[string]int{
-	"Describe": 64, "Inventory": 64, "AuditKey": 64, "MakeAuditKey": 64,
+	"Describe": 64, "Inventory": 64, "NewIDs": 64, "AuditKey": 64, "MakeAuditKey": 64,
 	"Find": 256, "PublicKey": 256, "Destroy": 256,
 	"MayGenerate":    1 << 10,
 	"Generate":       1 << 10,

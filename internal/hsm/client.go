@@ -2,6 +2,7 @@ package hsm
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"math"
@@ -34,7 +35,8 @@ type Client struct {
 
 	mu     sync.Mutex
 	idle   []*link
-	config string // of the last answer
+	config string   // of the last answer
+	ids    []key.ID // that the HSM side drew, and that nobody has taken yet
 }
 
 // dialer makes a connection to the HSM side. It waits for one until ctx ends.
@@ -282,6 +284,32 @@ func (c *Client) Inventory(ctx context.Context) (all []key.Object, err error) {
 func (c *Client) Find(ctx context.Context, id key.ID) ([]key.Object, error) {
 	r, err := do[objectsResult](ctx, c, "Find", idParams{ID: id}, c.limits.Call, key.Retry)
 	return r.Objects, err
+}
+
+// NewID returns an id for a pair to come: 16 random bytes that nobody got before. The HSM side draws it: then it need
+// not search the whole token for the id before it makes the pair. While the HSM side cannot answer, NewID draws one
+// itself.
+func (c *Client) NewID(ctx context.Context) (key.ID, error) {
+	if id, ok := c.takeID(nil); ok {
+		return id, nil
+	}
+	r, err := do[idsResult](ctx, c, "NewIDs", empty{}, c.limits.Call, key.Retry)
+	if id, ok := c.takeID(r.IDs); ok && err == nil {
+		return id, nil
+	}
+	return key.NewID(rand.Reader)
+}
+
+// takeID takes one id that the HSM side drew, after more of them came.
+func (c *Client) takeID(more []key.ID) (id key.ID, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ids = append(c.ids, more...)
+	if len(c.ids) == 0 {
+		return "", false
+	}
+	id, c.ids = c.ids[0], c.ids[1:]
+	return id, true
 }
 
 // MayGenerate says whether the HSM side would now make a pair for a generation of the key. It changes nothing, so keyd

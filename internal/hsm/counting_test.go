@@ -131,6 +131,7 @@ func searches(finding, empty int, others map[string]int) map[string]int {
 func TestTheCallsThatAKeyCostsAreKnown(t *testing.T) {
 	var m *counted
 	e := inProcess(t, func(real module) module { m = newCounted(real); return m })
+	e.seen.share = 0 // no search counts for another one
 	if _, err := e.MakeAuditKey(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +161,7 @@ func TestTheCallsThatAKeyCostsAreKnown(t *testing.T) {
 		}, {
 			"generate, after that look and beside the generation before",
 			func() error { return e.Generate(t.Context(), id, "sa-cmk-key", 2, key.RSA2048, before) },
-			searches(1, 0, map[string]int{"GenerateKeyPair": 1, "GetAttributeValue": 3}),
+			searches(1, 0, map[string]int{"GenerateKeyPair": 1, "GetAttributeValue": 2}),
 		}, {
 			"look at the pair", func() error { _, err := e.Find(t.Context(), id); return err },
 			searches(1, 0, map[string]int{"GetAttributeValue": 2}),
@@ -195,6 +196,41 @@ func TestTheCallsThatAKeyCostsAreKnown(t *testing.T) {
 		if diff := cmp.Diff(step.want, got); diff != "" {
 			t.Errorf("%s: calls (-want +got):\n%s", step.name, diff)
 		}
+	}
+}
+
+// While a search for what must be there counts, a new pair costs no other: neither before it is made, under an id that
+// the HSM side drew, nor after.
+func TestANewPairCostsNoSearchWhileAnEarlierOneCounts(t *testing.T) {
+	var m *counted
+	e := inProcess(t, func(real module) module { m = newCounted(real); return m })
+	if _, err := e.MakeAuditKey(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := mustGenerate(t, e)
+	e.seen.share = 1_000_000
+	ids, err := e.NewIDs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	makeOne := func(id, known key.ID) map[string]int {
+		return m.during(func() {
+			if found, err := e.Find(t.Context(), id); err != nil || len(found) != 0 {
+				t.Errorf("before there is a pair: %+v, %v", found, err)
+			}
+			if err := e.Generate(t.Context(), id, "sa-cmk-key", 2, key.RSA2048, known); err != nil {
+				t.Error(err)
+			}
+			if found, err := e.Find(t.Context(), id); err != nil || len(found) != 1 || !found[0].Complete {
+				t.Errorf("after it was made: %+v, %v", found, err)
+			}
+		})
+	}
+	if n := makeOne(ids[0], before)["FindObjectsInit"]; n != 1 {
+		t.Errorf("the first pair costs %d searches", n)
+	}
+	if n := makeOne(ids[1], before)["FindObjectsInit"]; n != 0 {
+		t.Errorf("the second pair costs %d searches", n)
 	}
 }
 

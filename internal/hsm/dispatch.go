@@ -14,6 +14,7 @@ type calls interface {
 	Describe(ctx context.Context) (description, error)
 	Inventory(ctx context.Context) ([]key.Object, error)
 	Find(ctx context.Context, id key.ID) ([]key.Object, error)
+	NewIDs(ctx context.Context) ([]key.ID, error)
 	MayGenerate(ctx context.Context, name string, number int, spec key.Spec) error
 	Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec, known key.ID) error
 	PublicKey(ctx context.Context, id key.ID) (key.Material, error)
@@ -40,6 +41,9 @@ func dispatch(ctx context.Context, c calls, method string, params []byte) (any, 
 			objects, err := c.Find(ctx, p.ID)
 			return objectsResult{objects}, err
 		})
+	case "NewIDs":
+		ids, err := c.NewIDs(ctx)
+		return idsResult{ids}, err
 	case "MayGenerate":
 		return handle(params, func(p mayGenerateParams) (empty, error) {
 			return empty{}, c.MayGenerate(ctx, p.Key, p.Number, p.Spec)

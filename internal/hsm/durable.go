@@ -32,6 +32,16 @@ func writeDurableAs(path string, data []byte, own func(f *os.File) error) error 
 	return syncDir(filepath.Dir(path))
 }
 
+// appendDurable adds data to the end of the file at path. After an error the file may end with a part of it.
+func appendDurable(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
 // removeDurable removes path if it exists.
 func removeDurable(path string) error {
 	if err := os.Remove(path); errors.Is(err, fs.ErrNotExist) {

@@ -27,6 +27,7 @@ type engine struct {
 	limits *limits
 	making *making
 	audit  auditMemory
+	seen   sighting
 	heads  *signedHeads
 	pin    pin.File
 	tok    *token
@@ -49,6 +50,7 @@ type engine struct {
 	profile profile
 	handles map[key.ID]pair
 	vacant  map[key.ID]bool // the last look showed nothing under the id
+	drawn   map[key.ID]bool // by this process, for pairs to come
 	asked   map[key.ID]bool // C_GenerateKeyPair may have been called for the id
 }
 
@@ -74,7 +76,8 @@ func newEngine(ctx context.Context, mod module, cfg Config, permitted Permitted,
 		memory:  newPINMemory(cfg.StateDir, trim(tok.info.SerialNumber)),
 		trial:   newTrial(cfg, tok, log),
 		heads:   newSignedHeads(cfg.StateDir),
-		handles: map[key.ID]pair{}, vacant: map[key.ID]bool{}, asked: map[key.ID]bool{},
+		seen:    sighting{share: searchShare},
+		handles: map[key.ID]pair{}, vacant: map[key.ID]bool{}, drawn: map[key.ID]bool{}, asked: map[key.ID]bool{},
 	}
 	e.making = newMaking(cfg.Sessions, e.trial.oneAtATime)
 	e.own = own{cfg.Instance, e.trial, newWitness(cfg.StateDir)}

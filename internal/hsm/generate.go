@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/miekg/pkcs11"
 
@@ -79,7 +80,8 @@ func (e *engine) Generate(
 
 // sameToken searches for a pair that must be there, so that keyd makes nothing on a token that was wiped or exchanged
 // behind its back: to PKCS#11 such a token looks healthy, and a handle from before may still answer. Without a known
-// pair, the audit key must be there if this process has seen it.
+// pair, the audit key must be there if this process has seen it. While an earlier search counts, sameToken reads the
+// pair by its handle.
 func (e *engine) sameToken(s session, known key.ID) error {
 	var named *pkcs11.Attribute
 	var what string
@@ -97,35 +99,30 @@ func (e *engine) sameToken(s session, known key.ID) error {
 	default:
 		return nil
 	}
-	found, err := s.has(named, private)
-	if err == nil && !found {
+	if private != 0 && e.seen.counts() && s.answers(private, named) {
+		return nil
+	}
+	began := time.Now()
+	found, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), named)
+	if err != nil {
+		return err
+	}
+	if len(found) == 0 {
 		return newError(TokenChanged, key.Fatal, "token %q does not have %s, which must be there: nothing was made. "+
 			"Was the token wiped or exchanged? Put the right one back, then see: keyd check", e.tok.label, what)
 	}
-	return err
+	e.seen.saw(began)
+	return nil
 }
 
-// has reports whether the token has the pair that is named so. With the handle of its private half it searches for the
-// public half alone, because SoftHSM decrypts each private object that it compares, and the handle shows the rest.
-func (s session) has(named *pkcs11.Attribute, private pkcs11.ObjectHandle) (bool, error) {
-	search := func(class uint) (bool, error) {
-		found, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, class), named)
-		return len(found) > 0, err
-	}
-	if private != 0 {
-		if found, err := search(pkcs11.CKO_PUBLIC_KEY); err != nil {
-			return false, err
-		} else if found {
-			if name, err := s.attributes(private, named.Type); err == nil && bytes.Equal(name[0], named.Value) {
-				return true, nil
-			}
-		}
-	}
-	return search(pkcs11.CKO_PRIVATE_KEY)
+// answers reports whether a handle shows the object that is named so.
+func (s session) answers(h pkcs11.ObjectHandle, named *pkcs11.Attribute) bool {
+	shown, err := s.attributes(h, named.Type)
+	return err == nil && bytes.Equal(shown[0], named.Value)
 }
 
 // claim makes sure that no pair was ever made under an id, as far as this process or the token can tell. It searches
-// unless the last look at the id showed nothing.
+// unless this process drew the id, or the last look at the id showed nothing.
 func (e *engine) claim(s session, id key.ID) error {
 	asked, vacant := e.use(id)
 	if asked {
@@ -151,7 +148,7 @@ func (e *engine) generateWithin(
 		return err
 	}
 	err := e.generate(ctx, s, turn, id, label, spec, can)
-	if noteErr := e.limits.settle(id, unsure(classify("generate", err, key.Ambiguous))); noteErr != nil {
+	if noteErr := e.limits.settle(id, label, unsure(classify("generate", err, key.Ambiguous))); noteErr != nil {
 		e.log.Error("the pair is not noted as one of this day", "id", id, "error", noteErr.Error())
 	}
 	return err

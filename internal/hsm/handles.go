@@ -1,6 +1,8 @@
 package hsm
 
 import (
+	"context"
+	"crypto/rand"
 	"errors"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -91,13 +93,47 @@ func (e *engine) noteVacant(id key.ID) {
 	e.vacant[id] = true
 }
 
-// use notes that a pair is about to be made under an id. asked: it was noted before. vacant: the last look showed
-// nothing there.
+// idsAtOnce is how many ids one call draws. maxDrawn bounds those that are remembered: a caller may ask for any number.
+const (
+	idsAtOnce = 32
+	maxDrawn  = 4096
+)
+
+// NewIDs draws ids for pairs to come. They are random, so nothing is under them, and only this process gives them out.
+func (e *engine) NewIDs(context.Context) ([]key.ID, error) {
+	ids := make([]key.ID, idsAtOnce)
+	for i := range ids {
+		var err error
+		if ids[i], err = key.NewID(rand.Reader); err != nil {
+			return nil, err
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.drawn)+len(ids) > maxDrawn {
+		clear(e.drawn)
+	}
+	for _, id := range ids {
+		e.drawn[id] = true
+	}
+	return ids, nil
+}
+
+// drewFor reports whether this process drew an id for a pair, and was not asked for one under it.
+func (e *engine) drewFor(id key.ID) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.drawn[id]
+}
+
+// use notes that a pair is about to be made under an id. asked: it was noted before. vacant: this process drew the id,
+// or the last look showed nothing there.
 func (e *engine) use(id key.ID) (asked, vacant bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	asked, vacant = e.asked[id], e.vacant[id]
+	asked, vacant = e.asked[id], e.vacant[id] || e.drawn[id]
 	e.asked[id] = true
 	delete(e.vacant, id)
+	delete(e.drawn, id)
 	return asked, vacant
 }

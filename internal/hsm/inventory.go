@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/miekg/pkcs11"
 
@@ -198,11 +199,14 @@ func (s session) show(id key.ID, mine own, objects []object) (key.Object, pair, 
 
 // Find shows what the token has under one id: nothing, or one key.Object, which is not Complete unless there is exactly
 // one pair of this instance. It remembers the handles of a whole pair, and forgets those of anything else. If it
-// remembers them already, it reads the pair by them, and searches for the public half alone: only a pass then shows
-// another private key under the id.
+// remembers them already, it reads the pair by them. It does not search again while an earlier search counts: something
+// new under the id then shows later. Nothing is under an id that this process drew and has made nothing under.
 func (e *engine) Find(ctx context.Context, id key.ID) ([]key.Object, error) {
 	if _, err := e.ready(ctx); err != nil {
 		return nil, err
+	}
+	if e.drewFor(id) {
+		return nil, nil
 	}
 	found, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) ([]key.Object, error) {
 		if o, ok := e.findAgain(s, id); ok {
@@ -233,24 +237,34 @@ func (e *engine) Find(ctx context.Context, id key.ID) ([]key.Object, error) {
 	return found, classify("look for the key pair "+string(id), err, key.Retry)
 }
 
-// findAgain shows a pair whose handles are remembered, if they and a search for its public half show it whole.
+// findAgain shows a pair whose handles are remembered, if it is whole and alone under its id.
 func (e *engine) findAgain(s session, id key.ID) (o key.Object, ok bool) {
 	p, ok := e.recall(id)
-	if !ok {
+	if !ok || !e.seen.counts() && !e.alone(s, id, p) {
 		return o, false
 	}
-	publics, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY),
-		pkcs11.NewAttribute(pkcs11.CKA_ID, id.Bytes()))
-	if err != nil || !slices.Equal(publics, []pkcs11.ObjectHandle{p.public}) {
-		return o, false
-	}
-	if p, err = s.readAgain(id, e.own, p); err != nil {
+	p, err := s.readAgain(id, e.own, p)
+	if err != nil {
 		return o, false
 	}
 	o = key.Object{ID: id, Label: p.label, Complete: true, Material: p.material}
 	e.limits.looked(id, []key.Object{o})
 	e.remember(id, p)
 	return o, true
+}
+
+// alone searches for an id, and reports whether the two halves of the pair are all that has it.
+func (e *engine) alone(s session, id key.ID, p pair) bool {
+	began := time.Now()
+	found, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_ID, id.Bytes()))
+	slices.Sort(found)
+	halves := []pkcs11.ObjectHandle{p.private, p.public}
+	slices.Sort(halves)
+	if err != nil || !slices.Equal(found, halves) {
+		return false
+	}
+	e.seen.saw(began)
+	return true
 }
 
 func (s session) lookAt(id key.ID, mine own) ([]key.Object, pair, error) {

@@ -1,16 +1,10 @@
 package hsm
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/ownership"
 )
 
 // A caller chooses the key and the number of a pair that it has made, and nothing but the HSM side bounds how many. So
@@ -21,7 +15,6 @@ const (
 	mostNumber   = 1_000_000 // of any pair: after the highest number that an int holds no other could follow
 	maxPending   = 3         // pairs of a key that were made within a day and never wrapped, besides its spares
 	maxUnwrapped = 16        // pairs of a key that were never wrapped, whenever they were made, besides its spares
-	day          = 24 * time.Hour
 )
 
 // mostMade is how many pairs of a key are made within a day: a rotation may need a second try, and a compromise does
@@ -31,48 +24,28 @@ func mostMade(k KeyRights) int { return 10 + 2*(k.Budget+k.Spares) }
 // limits knows what the token holds of each key, from the last pass over it and from what happened since, and which
 // pairs were made within a day.
 type limits struct {
-	path string
-	now  func() time.Time
+	now func() time.Time
 
 	mu     sync.Mutex
-	passed bool // a pass has shown the whole token
-	labels map[key.ID]key.Label
-	placed map[string]int  // the highest placed number of each key that this process has seen
-	inUse  map[key.ID]bool // the placed pairs that this process has seen
-	made   map[key.ID]madePair
-}
-
-// madePair is a pair that was made within a day.
-type madePair struct {
-	Key string    `json:"key"`
-	At  time.Time `json:"at"`
-}
-
-type madeFile struct {
-	Schema int                 `json:"schema"`
-	Pairs  map[key.ID]madePair `json:"pairs"` // by CKA_ID
+	passed bool                            // a pass has shown the whole token
+	labels map[key.ID]key.Label            // of all pairs
+	ofKey  map[string]map[key.ID]key.Label // the same, by the key's name
+	placed map[string]int                  // the highest placed number of each key that this process has seen
+	inUse  map[key.ID]bool                 // the placed pairs that this process has seen
+	made   *madePairs
 }
 
 func newLimits(stateDir string) (*limits, error) {
-	l := &limits{
-		path: filepath.Join(stateDir, "made-pairs.json"), now: time.Now,
-		labels: map[key.ID]key.Label{}, placed: map[string]int{}, inUse: map[key.ID]bool{},
-		made: map[key.ID]madePair{},
-	}
-	data, err := ownership.ReadFile(l.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return l, nil
-	}
+	made, err := readMadePairs(stateDir)
 	if err != nil {
-		return nil, fmt.Errorf("read the note of the pairs that were made within a day: %w", err)
+		return nil, err
 	}
-	file := madeFile{}
-	if err := decodeStrict(data, &file); err != nil || file.Schema != 1 || file.Pairs == nil {
-		return nil, fmt.Errorf("%s, the note of the pairs that were made within a day, is damaged: remove it; "+
-			"the limits of a day then begin anew", l.path)
-	}
-	l.made = file.Pairs
-	return l, nil
+	return &limits{
+		now:    time.Now,
+		labels: map[key.ID]key.Label{}, ofKey: map[string]map[key.ID]key.Label{}, placed: map[string]int{},
+		inUse: map[key.ID]bool{},
+		made:  made,
+	}, nil
 }
 
 // needsPass reports whether no pass has shown the token yet.
@@ -86,7 +59,7 @@ func (l *limits) needsPass() bool {
 func (l *limits) shown(all []key.Object) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.labels, l.passed = map[key.ID]key.Label{}, true
+	l.labels, l.ofKey, l.passed = map[key.ID]key.Label{}, map[string]map[key.ID]key.Label{}, true
 	for _, o := range all {
 		l.note(o)
 	}
@@ -96,10 +69,26 @@ func (l *limits) shown(all []key.Object) {
 func (l *limits) looked(id key.ID, found []key.Object) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.labels, id)
+	l.forget(id)
 	for _, o := range found {
 		l.note(o)
 	}
+}
+
+// label notes the label of a pair. The caller holds mu.
+func (l *limits) label(id key.ID, label key.Label) {
+	l.forget(id)
+	l.labels[id] = label
+	if l.ofKey[label.Key] == nil {
+		l.ofKey[label.Key] = map[key.ID]key.Label{}
+	}
+	l.ofKey[label.Key][id] = label
+}
+
+// forget notes that nothing is under an id. The caller holds mu.
+func (l *limits) forget(id key.ID) {
+	delete(l.ofKey[l.labels[id].Key], id)
+	delete(l.labels, id)
 }
 
 // note remembers the label of an object of ours. A pair that was placed stays so, even if a copy of the HSM that lags
@@ -108,10 +97,10 @@ func (l *limits) note(o key.Object) {
 	if o.Label.Key == "" {
 		return
 	}
-	l.labels[o.ID] = o.Label
+	l.label(o.ID, o.Label)
 	if l.inUse[o.ID] || !o.Label.Pending {
 		l.inUse[o.ID] = true
-		l.labels[o.ID] = o.Label.Placed()
+		l.label(o.ID, o.Label.Placed())
 		l.placed[o.Label.Key] = max(l.placed[o.Label.Key], o.Label.Number)
 	}
 }
@@ -133,7 +122,8 @@ func (l *limits) reserve(id key.ID, label key.Label, k KeyRights) error {
 	if err := l.within(label, k); err != nil {
 		return err
 	}
-	l.labels[id], l.made[id] = label, madePair{label.Key, l.now()}
+	l.label(id, label)
+	l.made.add(madeLine{id, label.Key, l.now()})
 	return nil
 }
 
@@ -146,24 +136,18 @@ func (l *limits) permit(label key.Label, k KeyRights) error {
 
 // within compares one more pair with the limits. The caller holds mu.
 func (l *limits) within(label key.Label, k KeyRights) error {
-	now := l.now()
-	var today, recent, unwrapped int
-	for other, m := range l.made {
-		switch age := now.Sub(m.At).Abs(); {
-		case age >= day:
-			delete(l.made, other)
-		case m.Key == label.Key:
-			today++
-			if l.labels[other].Pending {
-				recent++
-			}
+	made, has := l.made.within(l.now(), label.Key), l.ofKey[label.Key]
+	var recent, unwrapped int
+	for other, its := range has {
+		if !its.Pending {
+			continue
+		}
+		unwrapped++
+		if _, ok := made[other]; ok {
+			recent++
 		}
 	}
-	for _, other := range l.labels {
-		if other.Key == label.Key && other.Pending {
-			unwrapped++
-		}
-	}
+	today := len(made)
 	highest := l.placed[label.Key]
 	switch {
 	case label.Number > mostNumber:
@@ -199,16 +183,17 @@ func (l *limits) within(label key.Label, k KeyRights) error {
 	return nil
 }
 
-// settle notes how a generation ended: the pair is there, or it may be there, or it certainly is not.
-func (l *limits) settle(id key.ID, err error) error {
+// settle notes how the generation of a reserved pair ended: the pair is there, or it may be there, or it certainly is
+// not.
+func (l *limits) settle(id key.ID, label key.Label, err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil {
-		return l.save()
+		return l.made.save(l.now(), label.Key, id)
 	}
-	delete(l.made, id) // a failure does not count as a pair of the day
+	l.made.drop(label.Key, id) // a failure does not count as a pair of the day
 	if key.ClassOf(err) != key.Ambiguous {
-		delete(l.labels, id)
+		l.forget(id)
 	}
 	return nil
 }
@@ -216,12 +201,4 @@ func (l *limits) settle(id key.ID, err error) error {
 // wrapped notes that a pair is pending no longer.
 func (l *limits) wrapped(id key.ID, label key.Label) {
 	l.looked(id, []key.Object{{ID: id, Label: label.Placed()}})
-}
-
-func (l *limits) save() error {
-	data, err := json.Marshal(madeFile{1, l.made})
-	if err != nil {
-		return err
-	}
-	return writeDurable(l.path, append(data, '\n'))
 }

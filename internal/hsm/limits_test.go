@@ -3,6 +3,7 @@ package hsm
 import (
 	"math"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -54,7 +55,7 @@ func (c *counting) makes(number int, may KeyRights) (key.ID, error) {
 	if err := c.reserve(id, labelOf(number, true), may); err != nil {
 		return "", err
 	}
-	if err := c.settle(id, nil); err != nil {
+	if err := c.settle(id, labelOf(number, true), nil); err != nil {
 		c.t.Fatal(err)
 	}
 	c.token = append(c.token, key.Object{ID: id, Complete: true, Label: labelOf(number, true)})
@@ -129,7 +130,7 @@ func TestAPairThatWasAbandonedAndSweptDoesNotCount(t *testing.T) {
 		if err := c.reserve(id, labelOf(1, true), may); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.settle(id, newError(Device, key.Retry, "the token was busy")); err != nil {
+		if err := c.settle(id, labelOf(1, true), newError(Device, key.Retry, "the token was busy")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -169,7 +170,7 @@ func TestThePairsOfADayAreBoundedAcrossARestart(t *testing.T) {
 	}
 	c.wantRefused(1, may)
 	c.token = nil
-	c.open(strings.TrimSuffix(c.path, "/made-pairs.json"))
+	c.open(filepath.Dir(c.made.path))
 	c.wantRefused(1, may)
 	c.at = c.at.Add(day)
 	c.wantMade(1, may)
@@ -199,10 +200,10 @@ func TestAnIDThatHasAPairIsNotReservedAgain(t *testing.T) {
 
 func TestADamagedNoteOfTheDayIsNamed(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(dir+"/made-pairs.json", []byte("{}"), 0o600); err != nil {
+	if err := os.WriteFile(dir+"/made-pairs.jsonl", []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newLimits(dir); err == nil || !strings.Contains(err.Error(), "made-pairs.json") {
+	if _, err := newLimits(dir); err == nil || !strings.Contains(err.Error(), "made-pairs.jsonl") {
 		t.Error(err)
 	}
 }

@@ -278,6 +278,30 @@ func TestNothingIsMadeOnATokenThatLostTheAuditKey(t *testing.T) {
 	}
 }
 
+// A search that counts for later ones does not hide that the pair went away meanwhile.
+func TestNothingIsMadeOnATokenThatLostThePairSinceTheLastSearch(t *testing.T) {
+	ways := &vendors{}
+	e := onVendors(t, ways)
+	e.seen.share = 1_000_000
+	known := mustGenerate(t, e)
+	if err := e.Generate(t.Context(), newID(t), "sa-cmk-key", 2, key.RSA2048, known); err != nil || !e.seen.counts() {
+		t.Fatalf("%v; the search counts: %v", err, e.seen.counts())
+	}
+	if err := use(e.tok, true, func(s session) error {
+		p, err := s.lookUp(known, e.own)
+		s.drop(p.private)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	made := len(ways.made)
+	err := e.Generate(t.Context(), newID(t), "sa-cmk-key", 2, key.RSA2048, known)
+	wantCode(t, err, TokenChanged, key.Fatal)
+	if len(ways.made) != made {
+		t.Error("a pair was made")
+	}
+}
+
 func TestAHandleThatShowsAnotherPairIsNotUsed(t *testing.T) {
 	e := inProcess(t, func(m module) module { return m })
 	id, other := mustGenerate(t, e), mustGenerate(t, e)

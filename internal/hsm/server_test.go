@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,9 +29,12 @@ type fakeCalls struct {
 	begun   chan struct{}
 	waiting atomic.Int32 // in Generate
 	objects []key.Object
+	ids     []key.ID
 	public  key.Material
 	err     error
 }
+
+func (f *fakeCalls) NewIDs(context.Context) ([]key.ID, error) { return f.ids, f.err }
 
 func (f *fakeCalls) Describe(context.Context) (description, error) {
 	return description{HSMInfo: key.HSMInfo{Token: "fake", Degraded: "no PIN", PINRefused: true}}, f.err
@@ -220,6 +224,32 @@ func TestEveryCallWorksOverEveryTransport(t *testing.T) {
 			if out, missed, err := c.SignCheckpoint(ctx, x); err != nil || !missed ||
 				!bytes.Equal(out.Signature, x.Head[:]) {
 				t.Errorf("SignCheckpoint: %v, %v, %v", out, missed, err)
+			}
+		})
+	}
+}
+
+// Each id that the HSM side drew is given out once. What the client draws itself is no worse, only dearer.
+func TestAnIDForAPairComesFromTheHSMSideIfItAnswers(t *testing.T) {
+	for name, connect := range transports(t) {
+		t.Run(name, func(t *testing.T) {
+			drawn := []key.ID{newID(t), newID(t)}
+			f := &fakeCalls{ids: drawn}
+			c, _ := connect(f)
+			next := func() key.ID {
+				t.Helper()
+				id, err := c.NewID(t.Context())
+				if err != nil || validID(id) != nil {
+					t.Errorf("%q, %v", id, err)
+				}
+				return id
+			}
+			if a, b := next(), next(); a != drawn[0] || b != drawn[1] {
+				t.Errorf("%s and %s, not %s", a, b, drawn)
+			}
+			f.err = refused(Unable, "it cannot")
+			if a, b := next(), next(); a == b || slices.Contains(drawn, a) || slices.Contains(drawn, b) {
+				t.Errorf("%s and %s while the HSM side cannot answer", a, b)
 			}
 		})
 	}

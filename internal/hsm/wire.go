@@ -79,6 +79,10 @@ func (r objectsResult) parts() (parts []any) {
 	return parts
 }
 
+type idsResult struct {
+	IDs []key.ID `json:"ids"`
+}
+
 type mayGenerateParams struct {
 	Key    string   `json:"key"`
 	Number int      `json:"number"`

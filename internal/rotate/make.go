@@ -23,7 +23,7 @@ func (r *Rotator) hold(ctx context.Context, a act) (record.Record, error) {
 
 // reserve records a new generation with a fresh id.
 func (r *Rotator) reserve(ctx context.Context, a act) (record.Record, error) {
-	id, err := r.newID()
+	id, err := r.HSM.NewID(ctx)
 	if err != nil {
 		return a.rec, err
 	}
@@ -101,7 +101,7 @@ func known(rec *record.Record) key.ID {
 
 // abandon gives up an id and draws another one for the same generation.
 func (r *Rotator) abandon(ctx context.Context, a act, why string) (record.Record, error) {
-	id, err := r.newID()
+	id, err := r.HSM.NewID(ctx)
 	if err != nil {
 		return a.rec, err
 	}

@@ -296,6 +296,8 @@ func (h *modelHSM) under(id key.ID) (out []key.Object) {
 	return out
 }
 
+func (h *modelHSM) NewID(context.Context) (key.ID, error) { return key.NewID(rndReader{h.w.rnd}) }
+
 func (h *modelHSM) MayGenerate(context.Context, string, int, key.Spec) error { return h.mayNot }
 
 func (h *modelHSM) Generate(

@@ -26,6 +26,8 @@ type HSM interface {
 	proof.HSM
 	// Describe identifies the HSM, for the audit.
 	Describe(ctx context.Context) (key.HSMInfo, error)
+	// NewID draws a random CKA_ID for a pair to come.
+	NewID(ctx context.Context) (key.ID, error)
 	// MayGenerate says why the HSM side would not make a pair now. It changes nothing.
 	MayGenerate(ctx context.Context, name string, number int, spec key.Spec) error
 	// Generate makes a pair under a CKA_ID that was never used, on a token that has the pair known; "": none.

@@ -11,7 +11,7 @@ import (
 
 // reserveSpare records a new spare with a fresh id. Its pair is made and pinned as that of any generation.
 func (r *Rotator) reserveSpare(ctx context.Context, a act) (record.Record, error) {
-	id, err := r.newID()
+	id, err := r.HSM.NewID(ctx)
 	if err != nil {
 		return a.rec, err
 	}

@@ -132,6 +132,8 @@ func (h *hsm) Find(_ context.Context, id key.ID) (out []key.Object, err error) {
 	return out, err
 }
 
+func (h *hsm) NewID(context.Context) (key.ID, error) { return key.NewID(h.w) }
+
 // MayGenerate draws no random number, so that stories in which it permits everything are what they would be without it.
 func (h *hsm) MayGenerate(_ context.Context, name string, number int, _ key.Spec) error {
 	return h.mayMake(name, number)
