@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/journal"
@@ -41,7 +40,6 @@ With --once it ends as soon as nothing is due.`,
 			if err != nil {
 				return fmt.Errorf("find this program, to start the HSM side: %w", err)
 			}
-			spareMemory()
 			return daemon.Run(cmd.Context(), daemon.Options{
 				ConfigPath: path, Version: thisBuild().Version, Once: once, Logger: log,
 				HSMCommand: []string{self, "hsm", "--config", path},
@@ -52,14 +50,6 @@ With --once it ends as soon as nothing is due.`,
 	cmd.Flags().StringVar(&path, "config", defaultConfig, "the configuration")
 	cmd.Flags().BoolVar(&once, "once", false, "end as soon as nothing is due")
 	return cmd
-}
-
-// spareMemory has the garbage collector run more often. A daemon that mostly waits has processor time for that. GOGC in
-// the environment counts more.
-func spareMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
-	}
 }
 
 // checkHostZone is for commands that compute with schedules. Emergency commands must not fail because of a time zone.

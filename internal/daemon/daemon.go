@@ -121,6 +121,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := CheckStart(cfg); err != nil {
 		return err
 	}
+	spareMemory(len(cfg.Policies))
 	d, err := build(o, cfg)
 	if err != nil {
 		return err

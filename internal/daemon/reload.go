@@ -141,6 +141,7 @@ func (d *Daemon) use(next prepared) {
 	warnOfTestRoot(next.acts, d.log)
 	d.observer.AskAgain() // the clients made anew know no clock
 	d.loop.SetVaults(next.acts.VaultPolicies())
+	spareMemory(len(next.policies))
 	d.loop.SetPolicies(next.policies)
 	d.hosts.nowInForce(d.policyHere())
 	d.consumers.Use(next.azure.resources, next.acts.Azure.Subscriptions)

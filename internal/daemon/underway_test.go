@@ -15,7 +15,7 @@ import (
 // The step before would say "reserve" for as long as the HSM makes the pair.
 func TestAKeyIsShownWithTheStepThatIsUnderWay(t *testing.T) {
 	st := &standing{}
-	pos := rotate.Position{Doing: true, Step: plan.Step{Kind: plan.Reserve}, Now: plan.Step{Kind: plan.Generate}}
+	pos := rotate.Position{Doing: true, Step: plan.Step{Kind: plan.Reserve}, Now: &plan.Step{Kind: plan.Generate}}
 	if k := st.shown(pos, nil); k.Doing != string(plan.Generate) {
 		t.Errorf("shown as doing %q", k.Doing)
 	}

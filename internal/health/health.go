@@ -78,10 +78,18 @@ type Health struct {
 	paced             map[string]quota.Pace // as shown, by the vault's name
 }
 
-// trackedKey is a key with its subjects, in the order of Subjects.
+// trackedKey is what Health keeps of a key: what its subjects followed from, and they, in the order of Subjects.
 type trackedKey struct {
-	Key
-	subjects []*tracked
+	revision   uint64
+	operations []key.Operation
+	vaults     []key.Vault
+	subjects   []*tracked
+}
+
+// shows reports whether the versions to be proven, and how, are those of k.
+func (t *trackedKey) shows(k Key) bool {
+	return t.revision == k.Revision && slices.Equal(t.operations, k.Policy.Operations) &&
+		slices.Equal(t.vaults, k.Policy.Vaults)
 }
 
 // New returns a Health. It does nothing until Run or Prove is called.
@@ -239,7 +247,7 @@ func (h *Health) reread(ctx context.Context, keys []Key) (map[string][]Subject, 
 		h.mu.Lock()
 		known := h.keys[k.Policy.Key]
 		h.mu.Unlock()
-		if known != nil && known.same(k) {
+		if known != nil && known.shows(k) {
 			continue
 		}
 		rec, err := h.Record(ctx, k.Policy.Key)
@@ -276,7 +284,7 @@ func (h *Health) track(now time.Time, k Key, subjects []Subject) {
 			before[t.ID()] = t
 		}
 	}
-	next := &trackedKey{Key: k, subjects: make([]*tracked, 0, len(subjects))}
+	next := &trackedKey{k.Revision, k.Policy.Operations, k.Policy.Vaults, make([]*tracked, 0, len(subjects))}
 	for _, s := range subjects {
 		t := before[s.ID()]
 		delete(before, s.ID())

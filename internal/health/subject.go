@@ -1,7 +1,6 @@
 package health
 
 import (
-	"slices"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -13,12 +12,6 @@ import (
 type Key struct {
 	Policy   key.Policy
 	Revision uint64
-}
-
-// same reports whether the same versions are to be proven in the same way.
-func (k Key) same(other Key) bool {
-	return k.Revision == other.Revision && slices.Equal(k.Policy.Operations, other.Policy.Operations) &&
-		slices.Equal(k.Policy.Vaults, other.Policy.Vaults)
 }
 
 // ID identifies a subject: a version of a key in a vault.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"unique"
 )
 
 // Family is a family of keys.
@@ -50,8 +51,11 @@ func (m Match) String() string {
 }
 
 // Material is a key's public half as the HSM or a vault shows it. The zero value is NotShown. Two values are equal (==)
-// if state and material are.
-type Material struct {
+// if state and material are. A value is as small as a pointer, and equal ones share their memory: a daemon with ten
+// thousand keys keeps what it saw of each in several places.
+type Material struct{ handle unique.Handle[material] }
+
+type material struct {
 	state  MaterialState
 	family Family
 	spec   Spec
@@ -59,11 +63,25 @@ type Material struct {
 	spki   string // SubjectPublicKeyInfo in DER (RFC 5280 section 4.1.2.7)
 }
 
+func materialOf(m material) Material {
+	if m == (material{}) {
+		return Material{}
+	}
+	return Material{unique.Make(m)}
+}
+
+func (m Material) value() material {
+	if m == (Material{}) {
+		return material{}
+	}
+	return m.handle.Value()
+}
+
 // UnreadableMaterial is the material of objects whose public key cannot be read or trusted.
-func UnreadableMaterial() Material { return Material{state: Unreadable} }
+func UnreadableMaterial() Material { return materialOf(material{state: Unreadable}) }
 
 // UnsupportedMaterial is the material of a key that was shown but belongs to another family.
-func UnsupportedMaterial() Material { return Material{state: Unsupported} }
+func UnsupportedMaterial() Material { return materialOf(material{state: Unsupported}) }
 
 // FromRSA returns the material of an RSA public key of any size; the caller decides which sizes it accepts. It
 // refuses a key with a missing or non-positive modulus, or with an exponent below 1.
@@ -76,10 +94,10 @@ func FromRSA(pub *rsa.PublicKey) (Material, error) {
 		return Material{}, fmt.Errorf("encode the public key: %w", err)
 	}
 	sum := sha256.Sum256(der)
-	return Material{
+	return materialOf(material{
 		state: Known, family: FamilyRSA, spec: Spec(fmt.Sprintf("%s-%d", FamilyRSA, pub.N.BitLen())),
 		print: Fingerprint("sha256:" + hex.EncodeToString(sum[:])), spki: string(der),
-	}, nil
+	}), nil
 }
 
 // FromJWK returns the material of an RSA key from the fields of a JSON Web Key (RFC 7518 section 6.3.1): modulus n
@@ -109,27 +127,27 @@ func ParseSPKI(der []byte) (Material, error) {
 }
 
 // State says what keyd knows of the material.
-func (m Material) State() MaterialState { return m.state }
+func (m Material) State() MaterialState { return m.value().state }
 
 // Known reports whether keyd has seen and read the material.
-func (m Material) Known() bool { return m.state == Known }
+func (m Material) Known() bool { return m.State() == Known }
 
 // Family is the key's family; "" unless the material is known.
-func (m Material) Family() Family { return m.family }
+func (m Material) Family() Family { return m.value().family }
 
 // Spec is the key's family and size, such as RSA-2048; "" unless the material is known. It may be a spec that keyd
 // does not make.
-func (m Material) Spec() Spec { return m.spec }
+func (m Material) Spec() Spec { return m.value().spec }
 
 // Fingerprint pins the material; "" unless it is known.
-func (m Material) Fingerprint() Fingerprint { return m.print }
+func (m Material) Fingerprint() Fingerprint { return m.value().print }
 
 // SPKI is the SubjectPublicKeyInfo in DER (RFC 5280 section 4.1.2.7); nil unless the material is known.
 func (m Material) SPKI() []byte {
 	if !m.Known() {
 		return nil
 	}
-	return []byte(m.spki)
+	return []byte(m.value().spki)
 }
 
 // Matches says whether the material is the one that the fingerprint pins. The fingerprint "" matches nothing. The
@@ -138,7 +156,7 @@ func (m Material) Matches(pinned Fingerprint) Match {
 	switch {
 	case !m.Known():
 		return MatchUnknown
-	case m.print == pinned:
+	case m.Fingerprint() == pinned:
 		return MatchYes
 	default:
 		return MatchNo
@@ -148,10 +166,10 @@ func (m Material) Matches(pinned Fingerprint) Match {
 // RSA returns the public key for callers that calculate with it: the rooms hsm, proof and audit, and the models. ok
 // is false for unknown material and for another family.
 func (m Material) RSA() (pub *rsa.PublicKey, ok bool) {
-	if m.family != FamilyRSA {
+	if m.Family() != FamilyRSA {
 		return nil, false
 	}
-	public, err := x509.ParsePKIXPublicKey([]byte(m.spki))
+	public, err := x509.ParsePKIXPublicKey([]byte(m.value().spki))
 	if err != nil {
 		return nil, false // cannot happen: FromRSA wrote it
 	}
@@ -162,16 +180,16 @@ func (m Material) RSA() (pub *rsa.PublicKey, ok bool) {
 // MarshalText returns the SPKI in base64 for known material, and the state for any other.
 func (m Material) MarshalText() ([]byte, error) {
 	if m.Known() {
-		return base64.StdEncoding.AppendEncode(nil, []byte(m.spki)), nil
+		return base64.StdEncoding.AppendEncode(nil, []byte(m.value().spki)), nil
 	}
-	return []byte(m.state), nil
+	return []byte(m.State()), nil
 }
 
 // UnmarshalText reads what MarshalText writes.
 func (m *Material) UnmarshalText(text []byte) error {
 	switch state := MaterialState(text); state {
 	case NotShown, Unreadable, Unsupported:
-		*m = Material{state: state}
+		*m = materialOf(material{state: state})
 		return nil
 	}
 	der, err := base64.StdEncoding.AppendDecode(nil, text)

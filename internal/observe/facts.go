@@ -28,14 +28,27 @@ const (
 
 // facts are what a listing does not show. Looks ask for them in turn.
 type facts struct {
-	mu         sync.Mutex
-	policyAt   time.Time     // when the rotation policy was last asked for
-	policyFor  time.Duration // how long that answer holds
-	policyErr  error         // why the policy is unknown; nil when it is known
-	fails      int           // failures to get an answer, in a row
-	native     bool
-	operations map[string][]key.Operation // by version
-	askedAt    map[string]time.Time       // by version
+	mu        sync.Mutex
+	policyAt  time.Time     // when the rotation policy was last asked for
+	policyFor time.Duration // how long that answer holds
+	policyErr error         // why the policy is unknown; nil when it is known
+	fails     int           // failures to get an answer, in a row
+	native    bool
+	older     map[string]*older // by version
+}
+
+// older are the facts of a version that is not the newest.
+type older struct {
+	askedAt    time.Time
+	operations []key.Operation // the last answer; nil: there was none
+}
+
+// askedAt is when keyd last asked for a version; zero: never.
+func (f *facts) askedAt(id string) time.Time {
+	if o := f.older[id]; o != nil {
+		return o.askedAt
+	}
+	return time.Time{}
 }
 
 // slowFacts asks for the facts that only drift needs, with at most two calls. If the vault does not give a fact, the
@@ -59,17 +72,19 @@ func (l look) slowFacts(ctx context.Context) {
 
 	ours := l.rec.Versions(l.url)
 	if id := f.turn(l.now(), *seen, ours); id != "" {
-		f.askedAt[id] = l.now()
+		if f.older[id] == nil {
+			f.older[id] = &older{}
+		}
+		f.older[id].askedAt = l.now()
 		if v, err := l.c.Get(ctx, l.name, id); err == nil && len(v.Operations) > 0 {
-			f.operations[id] = v.Operations
+			f.older[id].operations = v.Operations
 		}
 	}
-	for id, ops := range f.operations {
+	for id, o := range f.older {
 		if _, listed := seen.Version(id); !listed || !ours[id].Found() {
-			delete(f.operations, id)
-			delete(f.askedAt, id)
-		} else if id != seen.Newest {
-			seen.Operations[id] = ops
+			delete(f.older, id)
+		} else if id != seen.Newest && o.operations != nil {
+			seen.Operations[id] = o.operations
 		}
 	}
 }
@@ -101,10 +116,10 @@ func (f *facts) answered(on bool, err error) {
 // turn is keyd's older version whose operations were asked for longest ago; "" if each was asked for recently.
 func (f *facts) turn(now time.Time, seen record.VaultSeen, ours map[string]record.Placed) (id string) {
 	for _, v := range seen.Versions {
-		if v.ID == seen.Newest || !ours[v.ID].Found() || !v.Enabled || within(now, f.askedAt[v.ID], operationsEvery) {
+		if v.ID == seen.Newest || !ours[v.ID].Found() || !v.Enabled || within(now, f.askedAt(v.ID), operationsEvery) {
 			continue
 		}
-		if id == "" || f.askedAt[v.ID].Before(f.askedAt[id]) {
+		if id == "" || f.askedAt(v.ID).Before(f.askedAt(id)) {
 			id = v.ID
 		}
 	}
@@ -122,7 +137,7 @@ func (c *cache) factsOf(url, name string) *facts {
 	defer c.mu.Unlock()
 	at := url + "/" + name
 	if c.facts[at] == nil {
-		c.facts[at] = &facts{operations: map[string][]key.Operation{}, askedAt: map[string]time.Time{}}
+		c.facts[at] = &facts{older: map[string]*older{}}
 	}
 	return c.facts[at]
 }

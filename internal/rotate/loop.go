@@ -47,10 +47,10 @@ type stepper interface {
 
 // Position is where the loop stands with one key.
 type Position struct {
-	Looked   bool      // a first look was completed
-	Step     plan.Step // the last one that ended
-	Doing    bool      // another is under way, or a look
-	Now      plan.Step // what is under way acts; zero: it only looks, or nothing is under way
+	Looked   bool       // a first look was completed
+	Step     plan.Step  // the last one that ended
+	Doing    bool       // another is under way, or a look
+	Now      *plan.Step // what is under way acts; nil: it only looks, or nothing is under way
 	Since    time.Time
 	Err      error // of the last step; nil when it succeeded
 	Failures int   // in a row
@@ -58,7 +58,12 @@ type Position struct {
 }
 
 // UnderWay is the step that is under way; ok is false while there is none, or only a look.
-func (p Position) UnderWay() (s plan.Step, ok bool) { return p.Now, p.Now.Kind != "" }
+func (p Position) UnderWay() (s plan.Step, ok bool) {
+	if p.Now == nil {
+		return s, false
+	}
+	return *p.Now, true
+}
 
 // job is one key's or one vault's part of the loop.
 type job struct {
@@ -108,7 +113,7 @@ func (l *Loop) stepBegan(name string, s plan.Step) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if j := l.busy[name]; j != nil {
-		j.pos.Now = s
+		j.pos.Now = &s
 	}
 }
 

@@ -53,7 +53,7 @@ func (l *Loop) end(j *job, step plan.Step, err error) {
 		return
 	}
 	pos := &j.pos
-	pos.Doing, pos.Now, pos.Step, pos.Err = false, plan.Step{}, step, err
+	pos.Doing, pos.Now, pos.Step, pos.Err = false, nil, step, err
 	now := l.r.Clock()
 	var pause time.Duration
 	if j.ofVault {

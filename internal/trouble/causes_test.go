@@ -62,7 +62,7 @@ func (w *many) look(name string, change func(seen *record.VaultSeen)) {
 	l.Seen.Vaults[weu] = seen
 	rec := allWell().rec
 	rec.Key = name
-	w.Looks[name] = NewLook(l.Policy, &rec, l.Seen)
+	w.Looks[name] = NewLook(key.Policy{Key: name, Vaults: l.Vaults}, &rec, l.Seen)
 }
 
 // With forty keys in two vaults, whatever keeps keyd from proving them is one problem, which counts them.
@@ -177,7 +177,7 @@ func TestOneCauseIsOneProblem(t *testing.T) {
 				seen.Operations = map[string][]key.Operation{"5be10a77": {key.WrapKey}}
 			})
 			l := w.Looks["key-07"]
-			l.Drifts = []plan.Drift{{Kind: plan.DriftOperations, Vault: l.Policy.Vaults[0],
+			l.Drifts = []plan.Drift{{Kind: plan.DriftOperations, Vault: l.Vaults[0],
 				Text: "key-07 in vault contoso-weu: the operations were changed"}}
 			fails(proof.LegUnwrap, key.OperationForbidden)(&w.Keys[7].Proofs[0])
 		}, "drift-operations-changed", critical, "1 version could not be proven meanwhile"},

@@ -214,8 +214,7 @@ func (w *many) blind(why func(i int) error) {
 		c.ID += fmt.Sprint(i)
 		c.Err = why(i)
 		l := w.Looks[k.Name]
-		p := l.Policy
-		p.Consumers, p.Discover = []key.Consumer{{ID: c.ID}}, true
+		p := key.Policy{Key: k.Name, Vaults: l.Vaults, Consumers: []key.Consumer{{ID: c.ID}}, Discover: true}
 		for _, at := range []time.Time{noon.Add(-3 * time.Hour), noon.Add(-time.Minute)} {
 			k.Consumers = SeenConsumers(p, &record.Record{}, l.Seen, record.Usage{At: at,
 				Consumers: []record.ConsumerSeen{c}, Unseen: []string{"the search failed"}}, k.Consumers)

@@ -155,7 +155,7 @@ func (f *finder) ofDelay(k status.Key) *problem {
 	if l == nil || k.Waiting == "" {
 		return nil
 	}
-	for _, v := range l.Policy.Vaults {
+	for _, v := range l.Vaults {
 		if found := cmp.Or(f.causes.vaults[v.URL], f.causes.clocks[v.URL]); found != nil {
 			return found
 		}

@@ -78,7 +78,7 @@ func (l *Look) expires(url string) time.Time {
 
 // policies finds the vaults that do not say whether they rotate the key themselves.
 func (f *finder) policies(k status.Key, l *Look) {
-	for _, v := range l.Policy.Vaults {
+	for _, v := range l.Vaults {
 		if seen := l.Seen.Vaults[v.URL]; seen.Err == nil && seen.PolicyErr != nil {
 			f.add(RotationPolicyUnreadable, about{key: k.Name, vault: v.Name}, fmt.Sprintf(
 				"%s: vault %s does not say whether it rotates the key itself: %v", k.Name, v.Name, seen.PolicyErr))

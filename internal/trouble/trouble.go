@@ -42,14 +42,14 @@ type Requests struct{ Sent, Throttled int }
 
 // Look is the last look at a key, and what differs from its record.
 type Look struct {
-	Policy key.Policy
+	Vaults []key.Vault // of the key, by the configuration
 	Seen   *record.Observation
 	Drifts []plan.Drift
 }
 
 // NewLook compares a look with a record.
 func NewLook(p key.Policy, rec *record.Record, seen *record.Observation) *Look {
-	return &Look{Policy: p, Seen: seen, Drifts: plan.Drifts(plan.Input{Policy: p, Record: rec, Seen: seen})}
+	return &Look{Vaults: p.Vaults, Seen: seen, Drifts: plan.Drifts(plan.Input{Policy: p, Record: rec, Seen: seen})}
 }
 
 // Find lists what is wrong, the worst first.
