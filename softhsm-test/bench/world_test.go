@@ -91,7 +91,7 @@ func (w *world) start(spec string, n int) {
 	}
 	w.write("keyd.yaml", fmt.Sprintf(`instance: bench
 state_dir: %[1]s/state
-hsm: {module: %[2]s, token: %[3]s, pin_file: %[4]s}
+hsm: {module: %[2]s, token: %[3]s, pin_file: %[4]s, sessions: %[8]d}
 azure: {credential: managed-identity, ca_file: %[1]s/ca.pem}
 vaults:
   weu: {url: "https://%[5]s", kek: {name: %[6]s, trust: first-use}}
@@ -99,7 +99,7 @@ keys:
 %[7]scontrol: {socket: %[1]s/keyd.sock}
 web: {listen: "127.0.0.1:0"}
 health: {look: 31d, newest: 31d, older: 31d}
-`, w.dir, w.library.Module, w.token.Label, w.token.PINFile, vaultHost, kekName, keys.String()))
+`, w.dir, w.library.Module, w.token.Label, w.token.PINFile, vaultHost, kekName, keys.String(), w.sessions()))
 	w.log.Reset()
 	w.keyd = exec.Command(program("keyd"), "run", "--config", w.path("keyd.yaml"))
 	w.keyd.Env = slices.Concat(w.env, w.library.Environ("keyd"))
@@ -115,6 +115,15 @@ health: {look: 31d, newest: 31d, older: 31d}
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
+}
+
+// sessions are two where keys have spares, so that keyd makes one pair at a time. SoftHSM sometimes fails to make two at
+// once, and keyd waits for half an hour before it tries again for a spare.
+func (w *world) sessions() int {
+	if w.spares > 0 {
+		return 2
+	}
+	return 4
 }
 
 // settle waits until nothing more follows from the start.
