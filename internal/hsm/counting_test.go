@@ -234,6 +234,29 @@ func TestANewPairCostsNoSearchWhileAnEarlierOneCounts(t *testing.T) {
 	}
 }
 
+// Where several hosts use the store, another one's HSM side may have made the pair.
+func TestADrawnIDIsLookedForWhereSeveralHostsMakePairs(t *testing.T) {
+	e := onVendors(t, &vendors{})
+	ids, err := e.NewIDs(t.Context())
+	if err != nil || len(ids) == 0 {
+		t.Fatalf("one host: %d ids, %v", len(ids), err)
+	}
+	rival := restarted(t, e)
+	if err := rival.Generate(t.Context(), ids[0], "sa-cmk-key", 1, key.RSA2048, ""); err != nil {
+		t.Fatal(err)
+	}
+	e.permitted = always(permit(map[string]VaultRights{vaultURL: {Shared: true}},
+		map[string]KeyRights{"sa-cmk-key": {Vaults: []string{vaultURL}}}))
+	if found, err := e.Find(t.Context(), ids[0]); err != nil || len(found) != 1 {
+		t.Errorf("under an id that was drawn before: %+v, %v", found, err)
+	}
+	err = e.Generate(t.Context(), ids[0], "sa-cmk-key", 1, key.RSA2048, "")
+	wantCode(t, err, Exists, key.Refused)
+	if ids, err := e.NewIDs(t.Context()); err != nil || len(ids) != 0 {
+		t.Errorf("several hosts: %d ids, %v", len(ids), err)
+	}
+}
+
 // The cost of a pass grows with the pairs, and not with their square.
 func TestAnInventoryReadsEachObjectOnce(t *testing.T) {
 	var m *counted

@@ -49,9 +49,9 @@ type engine struct {
 	again   time.Time    // when to try again if the token did not refuse the PIN
 	profile profile
 	handles map[key.ID]pair
-	vacant  map[key.ID]bool // the last look showed nothing under the id
-	drawn   map[key.ID]bool // by this process, for pairs to come
-	asked   map[key.ID]bool // C_GenerateKeyPair may have been called for the id
+	vacant  map[key.ID]bool      // the last look showed nothing under the id
+	drawn   map[key.ID]time.Time // when this process drew it for a pair to come
+	asked   map[key.ID]bool      // C_GenerateKeyPair may have been called for the id
 }
 
 // newEngine finds the token, logs in once and runs the self-test. A refused PIN is not an error: it leaves the engine
@@ -77,7 +77,7 @@ func newEngine(ctx context.Context, mod module, cfg Config, permitted Permitted,
 		trial:   newTrial(cfg, tok, log),
 		heads:   newSignedHeads(cfg.StateDir),
 		seen:    sighting{share: searchShare},
-		handles: map[key.ID]pair{}, vacant: map[key.ID]bool{}, drawn: map[key.ID]bool{}, asked: map[key.ID]bool{},
+		handles: map[key.ID]pair{}, vacant: map[key.ID]bool{}, drawn: map[key.ID]time.Time{}, asked: map[key.ID]bool{},
 	}
 	e.making = newMaking(cfg.Sessions, e.trial.oneAtATime)
 	e.own = own{cfg.Instance, e.trial, newWitness(cfg.StateDir)}

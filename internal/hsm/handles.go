@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
 )
@@ -94,13 +95,19 @@ func (e *engine) noteVacant(id key.ID) {
 }
 
 // idsAtOnce is how many ids one call draws. maxDrawn bounds those that are remembered: a caller may ask for any number.
+// An id counts as drawn for drawnFor: after longer, somebody may have carried the records to another host.
 const (
 	idsAtOnce = 32
 	maxDrawn  = 4096
+	drawnFor  = 10 * time.Minute
 )
 
-// NewIDs draws ids for pairs to come. They are random, so nothing is under them, and only this process gives them out.
+// NewIDs draws ids for pairs to come. They are random, so nothing is under them, and only this process makes pairs
+// there. It draws none where several hosts use the store: another host's HSM side may have made the pair.
 func (e *engine) NewIDs(context.Context) ([]key.ID, error) {
+	if !e.alone() {
+		return nil, nil
+	}
 	ids := make([]key.ID, idsAtOnce)
 	for i := range ids {
 		var err error
@@ -114,24 +121,35 @@ func (e *engine) NewIDs(context.Context) ([]key.ID, error) {
 		clear(e.drawn)
 	}
 	for _, id := range ids {
-		e.drawn[id] = true
+		e.drawn[id] = time.Now()
 	}
 	return ids, nil
 }
 
-// drewFor reports whether this process drew an id for a pair, and was not asked for one under it.
+// alone reports whether no other HSM side makes pairs for the same records.
+func (e *engine) alone() bool {
+	by, err := e.permitted()
+	return err == nil && !by.shared()
+}
+
+// drewFor reports whether this process drew an id for a pair just now, and was not asked for one under it.
 func (e *engine) drewFor(id key.ID) bool {
+	if !e.alone() {
+		return false
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.drawn[id]
+	at, ok := e.drawn[id]
+	return ok && time.Since(at) < drawnFor
 }
 
 // use notes that a pair is about to be made under an id. asked: it was noted before. vacant: this process drew the id,
 // or the last look showed nothing there.
 func (e *engine) use(id key.ID) (asked, vacant bool) {
+	drew := e.drewFor(id)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	asked, vacant = e.asked[id], e.vacant[id] || e.drawn[id]
+	asked, vacant = e.asked[id], e.vacant[id] || drew
 	e.asked[id] = true
 	delete(e.vacant, id)
 	delete(e.drawn, id)

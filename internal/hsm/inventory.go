@@ -240,7 +240,7 @@ func (e *engine) Find(ctx context.Context, id key.ID) ([]key.Object, error) {
 // findAgain shows a pair whose handles are remembered, if it is whole and alone under its id.
 func (e *engine) findAgain(s session, id key.ID) (o key.Object, ok bool) {
 	p, ok := e.recall(id)
-	if !ok || !e.seen.counts() && !e.alone(s, id, p) {
+	if !ok || !e.seen.counts() && !e.onlyThere(s, id, p) {
 		return o, false
 	}
 	p, err := s.readAgain(id, e.own, p)
@@ -253,8 +253,8 @@ func (e *engine) findAgain(s session, id key.ID) (o key.Object, ok bool) {
 	return o, true
 }
 
-// alone searches for an id, and reports whether the two halves of the pair are all that has it.
-func (e *engine) alone(s session, id key.ID, p pair) bool {
+// onlyThere searches for an id, and reports whether the two halves of the pair are all that has it.
+func (e *engine) onlyThere(s session, id key.ID, p pair) bool {
 	began := time.Now()
 	found, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_ID, id.Bytes()))
 	slices.Sort(found)

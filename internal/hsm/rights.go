@@ -37,6 +37,16 @@ type KeyRights struct {
 	Budget int      `json:"budget,omitempty"` // rotations a day
 }
 
+// shared reports whether several hosts use the store.
+func (r *Rights) shared() bool {
+	for _, v := range r.vaults {
+		if v.Shared {
+			return true
+		}
+	}
+	return false
+}
+
 // Permitted returns the rights by the configuration as it is on the disk now. While the configuration is invalid it
 // returns an error: the HSM side then makes and wraps nothing, and goes on with everything else. The HSM side calls it
 // at each decision.

@@ -117,8 +117,8 @@ health: {look: 31d, newest: 31d, older: 31d}
 	}
 }
 
-// sessions are two where keys have spares, so that keyd makes one pair at a time. SoftHSM sometimes fails to make two at
-// once, and keyd waits for half an hour before it tries again for a spare.
+// sessions are two where keys have spares, so that keyd makes one pair at a time: SoftHSM sometimes fails to make two
+// at once, and keyd waits for half an hour before it tries again for a spare.
 func (w *world) sessions() int {
 	if w.spares > 0 {
 		return 2
