@@ -115,7 +115,7 @@ func (c *call) events(ctx context.Context) error {
 
 func (c *call) rotate(ctx context.Context) error {
 	var o RotateOptions
-	if err := c.decode(&o); err != nil {
+	if err := c.decodeUpTo(maxKeysBody, &o); err != nil {
 		return err
 	}
 	for _, k := range o.Keys {
@@ -320,11 +320,14 @@ func (c *call) backup(ctx context.Context) error {
 }
 
 // decode reads the one JSON value of the body, strictly.
-func (c *call) decode(v any) error {
+func (c *call) decode(v any) error { return c.decodeUpTo(maxBody, v) }
+
+// decodeUpTo is decode for a body of at most so many bytes.
+func (c *call) decodeUpTo(most int64, v any) error {
 	if err := c.rc.SetReadDeadline(time.Now().Add(readTimeout)); err != nil {
 		return err
 	}
-	dec := json.NewDecoder(http.MaxBytesReader(c.w, c.r.Body, maxBody))
+	dec := json.NewDecoder(http.MaxBytesReader(c.w, c.r.Body, most))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
 		return &UsageError{fmt.Sprintf("the request cannot be read: %v", err)}

@@ -13,10 +13,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Limits of one request. Everything a client sends is small.
+// Limits of one request. Everything a client sends is small, but for the names of many keys.
 const (
-	maxHeader   = 16 << 10 // bytes
-	maxBody     = 64 << 10 // bytes
+	maxHeader = 16 << 10 // bytes
+	maxBody   = 64 << 10 // bytes
+	// maxKeysBody is for a request that names keys, in bytes: ten thousand of them, with the longest names.
+	maxKeysBody = 2 << 20
 	readTimeout = 5 * time.Second
 	idleTimeout = 30 * time.Second
 	// writeTimeout applies to one answer, or one piece of a stream: the server cuts off

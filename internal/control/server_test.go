@@ -178,6 +178,17 @@ func TestErrorsKeepTheirKind(t *testing.T) {
 	}
 }
 
+func TestARequestMayNameTenThousandKeys(t *testing.T) {
+	c := Dial(serve(t, newFake(), everyone))
+	names := make([]string, 10_000)
+	for i := range names {
+		names[i] = fmt.Sprintf("%0127d", i)
+	}
+	if _, err := c.Rotate(t.Context(), RotateOptions{Keys: names, Reason: "x"}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestBadRequestsNeverReachTheBackend(t *testing.T) {
 	f := newFake()
 	c := Dial(serve(t, f, everyone))

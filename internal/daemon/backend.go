@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -83,14 +82,16 @@ func (d *Daemon) toRotate(ctx context.Context, o control.RotateOptions) (policie
 		}
 	}
 	var held []string
+	named := map[string]bool{}
 	for _, name := range names {
 		p, err := d.policy(name)
 		if err != nil {
 			return nil, err
 		}
-		if slices.ContainsFunc(policies, func(q key.Policy) bool { return q.Key == p.Key }) {
+		if named[p.Key] {
 			continue
 		}
+		named[p.Key] = true
 		rec, err := d.store.Load(ctx, p.Key)
 		if err != nil {
 			return nil, err

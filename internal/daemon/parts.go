@@ -211,10 +211,11 @@ func (d *Daemon) healthKeys(ctx context.Context) ([]health.Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the records: %w", err)
 	}
-	var keys []health.Key
-	for _, name := range d.loop.Names() {
+	names := d.loop.Names()
+	keys := make([]health.Key, 0, len(names))
+	for _, name := range names {
 		if p, ok := d.loop.Policy(name); ok {
-			keys = append(keys, health.Key{Policy: p, Revision: revisions[name]})
+			keys = append(keys, health.KeyOf(p, revisions[name]))
 		}
 	}
 	return keys, nil

@@ -223,7 +223,7 @@ func TestSubjectsAreTheEnabledProvenVersions(t *testing.T) {
 	for _, c := range states {
 		k := managed("k", weu, 1, start)
 		k.Record.Generations[0].Placements[0].State = c.state
-		if got := len(Subjects(k.Policy, k.Record)) == 1; got != c.proven {
+		if got := len(Subjects(KeyOf(k.Policy, 0), k.Record)) == 1; got != c.proven {
 			t.Errorf("a placement that is %s: proven %v", c.state, got)
 		}
 	}
@@ -236,7 +236,7 @@ func TestTheNewestIsThePlacementMadeLastInEachVault(t *testing.T) {
 		record.Placement{Seq: 9, Vault: weu, State: key.Proven, Version: "again"},
 		record.Placement{Seq: 4, Vault: hsm, State: key.Proven, Version: "elsewhere"})
 	var newest []string
-	for _, s := range Subjects(k.Policy, k.Record) {
+	for _, s := range Subjects(KeyOf(k.Policy, 0), k.Record) {
 		if s.Newest {
 			newest = append(newest, s.Version)
 		}
@@ -250,7 +250,7 @@ func TestARetainedKeyIsProvenByItsFormerOperations(t *testing.T) {
 	k := managed("k", weu, 1, start)
 	k.Policy = key.Policy{Key: "k", Retained: true}
 	k.Record.Operations = []key.Operation{key.Sign, key.Verify}
-	s := Subjects(k.Policy, k.Record)
+	s := Subjects(KeyOf(k.Policy, 0), k.Record)
 	if len(s) != 1 || !slices.Equal(s[0].Operations, k.Record.Operations) || s[0].VaultName != "weu" {
 		t.Errorf("subjects %+v", s)
 	}

@@ -91,7 +91,7 @@ func (w *world) health(t *testing.T, change func(*Config)) (*Health, *prometheus
 			defer w.mu.Unlock()
 			var keys []Key
 			for _, k := range w.keys {
-				keys = append(keys, Key{Policy: k.Policy, Revision: w.saved})
+				keys = append(keys, KeyOf(k.Policy, w.saved))
 			}
 			return keys, nil
 		},

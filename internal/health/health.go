@@ -78,18 +78,10 @@ type Health struct {
 	paced             map[string]quota.Pace // as shown, by the vault's name
 }
 
-// trackedKey is what Health keeps of a key: what its subjects followed from, and they, in the order of Subjects.
+// trackedKey is a key with its subjects, in the order of Subjects.
 type trackedKey struct {
-	revision   uint64
-	operations []key.Operation
-	vaults     []key.Vault
-	subjects   []*tracked
-}
-
-// shows reports whether the versions to be proven, and how, are those of k.
-func (t *trackedKey) shows(k Key) bool {
-	return t.revision == k.Revision && slices.Equal(t.operations, k.Policy.Operations) &&
-		slices.Equal(t.vaults, k.Policy.Vaults)
+	Key
+	subjects []*tracked
 }
 
 // New returns a Health. It does nothing until Run or Prove is called.
@@ -245,16 +237,16 @@ func (h *Health) reread(ctx context.Context, keys []Key) (map[string][]Subject, 
 	changed := map[string][]Subject{}
 	for _, k := range keys {
 		h.mu.Lock()
-		known := h.keys[k.Policy.Key]
+		known := h.keys[k.Name]
 		h.mu.Unlock()
-		if known != nil && known.shows(k) {
+		if known != nil && known.same(k) {
 			continue
 		}
-		rec, err := h.Record(ctx, k.Policy.Key)
+		rec, err := h.Record(ctx, k.Name)
 		if err != nil {
 			return nil, err
 		}
-		changed[k.Policy.Key] = Subjects(k.Policy, rec)
+		changed[k.Name] = Subjects(k, rec)
 	}
 	return changed, nil
 }
@@ -264,8 +256,8 @@ func (h *Health) reread(ctx context.Context, keys []Key) (map[string][]Subject, 
 func (h *Health) take(now time.Time, keys []Key, changed map[string][]Subject) {
 	present := make(map[string]bool, len(keys))
 	for _, k := range keys {
-		present[k.Policy.Key] = true
-		if subjects, ok := changed[k.Policy.Key]; ok {
+		present[k.Name] = true
+		if subjects, ok := changed[k.Name]; ok {
 			h.track(now, k, subjects)
 		}
 	}
@@ -279,12 +271,12 @@ func (h *Health) take(now time.Time, keys []Key, changed map[string][]Subject) {
 
 func (h *Health) track(now time.Time, k Key, subjects []Subject) {
 	before := map[ID]*tracked{}
-	if known := h.keys[k.Policy.Key]; known != nil {
+	if known := h.keys[k.Name]; known != nil {
 		for _, t := range known.subjects {
 			before[t.ID()] = t
 		}
 	}
-	next := &trackedKey{k.Revision, k.Policy.Operations, k.Policy.Vaults, make([]*tracked, 0, len(subjects))}
+	next := &trackedKey{Key: k, subjects: make([]*tracked, 0, len(subjects))}
 	for _, s := range subjects {
 		t := before[s.ID()]
 		delete(before, s.ID())
@@ -299,7 +291,7 @@ func (h *Health) track(now time.Time, k Key, subjects []Subject) {
 		next.subjects = append(next.subjects, t)
 	}
 	h.drop(slices.Collect(maps.Values(before)))
-	h.keys[k.Policy.Key] = next
+	h.keys[k.Name] = next
 }
 
 // drop forgets subjects. The result of a proof under way then counts for nothing.

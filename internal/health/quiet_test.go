@@ -117,7 +117,7 @@ func BenchmarkScrape(b *testing.B) {
 	now := time.Now()
 	for i := range 10_000 {
 		k := managed(fmt.Sprintf("key-%05d", i), weu, 4, now)
-		h.track(now, Key{Policy: k.Policy}, Subjects(k.Policy, k.Record))
+		h.track(now, KeyOf(k.Policy, 0), Subjects(KeyOf(k.Policy, 0), k.Record))
 	}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -133,7 +133,7 @@ func BenchmarkProof(b *testing.B) {
 	now := time.Now()
 	for i := range 10_000 {
 		k := managed(fmt.Sprintf("key-%05d", i), weu, 4, now)
-		h.track(now, Key{Policy: k.Policy}, Subjects(k.Policy, k.Record))
+		h.track(now, KeyOf(k.Policy, 0), Subjects(KeyOf(k.Policy, 0), k.Record))
 	}
 	q := h.vaults[weu]
 	b.ReportAllocs()

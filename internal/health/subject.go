@@ -1,6 +1,7 @@
 package health
 
 import (
+	"slices"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -8,10 +9,22 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// Key is one managed key, which may be held or retained, at a revision of its record.
+// Key is one managed key, which may be held or retained, at a revision of its record. It has of the policy what proofs
+// follow from: Health asks for all keys often.
 type Key struct {
-	Policy   key.Policy
-	Revision uint64
+	Name       string
+	Operations []key.Operation
+	Vaults     []key.Vault
+	Revision   uint64
+}
+
+// KeyOf is the key of a policy, at a revision of its record.
+func KeyOf(p key.Policy, revision uint64) Key { return Key{p.Key, p.Operations, p.Vaults, revision} }
+
+// same reports whether the same versions are to be proven in the same way.
+func (k Key) same(other Key) bool {
+	return k.Revision == other.Revision && slices.Equal(k.Operations, other.Operations) &&
+		slices.Equal(k.Vaults, other.Vaults)
 }
 
 // ID identifies a subject: a version of a key in a vault.
@@ -35,8 +48,8 @@ func (s Subject) ID() ID { return ID{Key: s.Key, Vault: s.Vault, Version: s.Vers
 
 // Subjects lists the versions of a key to prove: those that passed a proof once and, by the record, are still enabled.
 // They are ordered by vault and age, the newest first.
-func Subjects(p key.Policy, rec record.Record) []Subject {
-	operations := p.Operations // for versions imported before placements recorded their operations
+func Subjects(k Key, rec record.Record) []Subject {
+	operations := k.Operations // for versions imported before placements recorded their operations
 	if len(operations) == 0 {
 		operations = rec.Operations
 	}
@@ -45,11 +58,11 @@ func Subjects(p key.Policy, rec record.Record) []Subject {
 	for _, at := range rec.Provable() {
 		subjects = append(subjects, Subject{
 			Subject: proof.Subject{
-				Key: p.Key, Version: at.Version, ID: at.Generation.ID, Fingerprint: at.Generation.Fingerprint,
+				Key: k.Name, Version: at.Version, ID: at.Generation.ID, Fingerprint: at.Generation.Fingerprint,
 				Operations: at.ProvableBy(operations), LostInHSM: !at.Generation.LostInHSM.IsZero(),
 			},
 			Vault:      at.Vault,
-			VaultName:  rec.VaultName(p, at.Vault),
+			VaultName:  rec.VaultName(key.Policy{Vaults: k.Vaults}, at.Vault),
 			Generation: at.Generation.Number,
 			Spec:       at.Generation.Spec,
 			Newest:     at.Vault != last,

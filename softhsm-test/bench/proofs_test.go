@@ -139,7 +139,7 @@ func (j job) keys() (keys []health.Key, records map[string]record.Record, err er
 			return nil, nil, err
 		}
 		records[c.Key] = copied
-		keys = append(keys, health.Key{Policy: key.Policy{Key: c.Key, Operations: at.Operations}})
+		keys = append(keys, health.Key{Name: c.Key, Operations: at.Operations})
 	}
 	return keys, records, nil
 }
