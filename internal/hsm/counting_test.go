@@ -234,6 +234,20 @@ func TestANewPairCostsNoSearchWhileAnEarlierOneCounts(t *testing.T) {
 	}
 }
 
+// Otherwise keyd would record that it makes a pair, again and again, while there is no token.
+func TestALostTokenShowsInALookForADrawnID(t *testing.T) {
+	ways := &vendors{}
+	e := onVendors(t, ways)
+	ids, err := e.NewIDs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ways.change(func() { ways.away = pkcs11.Error(pkcs11.CKR_TOKEN_NOT_PRESENT) })
+	if found, err := e.Find(t.Context(), ids[0]); err == nil || key.ClassOf(err) != key.Retry {
+		t.Errorf("%+v, %v", found, err)
+	}
+}
+
 // Where several hosts use the store, another one's HSM side may have made the pair.
 func TestADrawnIDIsLookedForWhereSeveralHostsMakePairs(t *testing.T) {
 	e := onVendors(t, &vendors{})

@@ -130,11 +130,7 @@ func (e *engine) unlock(ctx context.Context) error {
 
 // login gives the token the PIN, once.
 func (e *engine) login() error {
-	info, err := guard(
-		e.tok,
-		e.tok.limit,
-		func() (pkcs11.TokenInfo, error) { return e.tok.mod.GetTokenInfo(e.tok.slot) },
-	)
+	info, err := e.tokenInfo()
 	if err != nil {
 		return fmt.Errorf("C_GetTokenInfo: %w", err)
 	}
@@ -225,14 +221,19 @@ func (e *engine) unlockLate(ctx context.Context) (done bool, err error) {
 	return err == nil && e.locked == "", err
 }
 
-// Describe says what the HSM side runs on. It asks the token for its information, so that a lost token shows.
-func (e *engine) Describe(ctx context.Context) (description, error) {
-	p, lockErr := e.ready(ctx)
-	info, err := guard(
+// tokenInfo asks the token for its information, which a lost token does not give.
+func (e *engine) tokenInfo() (pkcs11.TokenInfo, error) {
+	return guard(
 		e.tok,
 		e.tok.limit,
 		func() (pkcs11.TokenInfo, error) { return e.tok.mod.GetTokenInfo(e.tok.slot) },
 	)
+}
+
+// Describe says what the HSM side runs on. It asks the token for its information, so that a lost token shows.
+func (e *engine) Describe(ctx context.Context) (description, error) {
+	p, lockErr := e.ready(ctx)
+	info, err := e.tokenInfo()
 	if err != nil {
 		return description{}, classify("C_GetTokenInfo", err, key.Retry)
 	}

@@ -205,8 +205,9 @@ func (e *engine) Find(ctx context.Context, id key.ID) ([]key.Object, error) {
 	if _, err := e.ready(ctx); err != nil {
 		return nil, err
 	}
-	if e.drewFor(id) {
-		return nil, nil
+	if e.drewFor(id) { // a token that is lost must show all the same, before keyd records that it makes a pair
+		_, err := e.tokenInfo()
+		return nil, classify("look for the key pair "+string(id), err, key.Retry)
 	}
 	found, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) ([]key.Object, error) {
 		if o, ok := e.findAgain(s, id); ok {

@@ -24,6 +24,7 @@ type vendors struct {
 	unreported []uint                   // attributes that it does not report
 	lies       map[uint][]byte          // wrong values that it reports
 	firmware   byte                     // added to the token's version
+	away       error                    // why it does not say what token it is
 	make       func(label string) error // may fail the making of a pair
 	keeps      bool                     // it refuses to destroy objects
 	made       []string                 // labels of the pairs that keyd asked the token to make
@@ -43,6 +44,9 @@ func (v *vendors) GetTokenInfo(slot uint) (pkcs11.TokenInfo, error) {
 	info, err := v.module.GetTokenInfo(slot)
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.away != nil {
+		return info, v.away
+	}
 	info.FirmwareVersion.Minor += v.firmware
 	return info, err
 }
