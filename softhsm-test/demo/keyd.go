@@ -106,14 +106,26 @@ func (k *keyd) do(ctx context.Context, args ...string) ([]byte, error) {
 	if err == nil {
 		return out, nil
 	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && interrupted(exit) {
+		// Ctrl-C came before the command was in a group of its own. So it is meant for the demo, which gets it, too.
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && len(exit.Stderr) > 0 {
+	if exit != nil && len(exit.Stderr) > 0 {
 		err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(exit.Stderr))
 	}
 	return nil, fmt.Errorf("keyd %s: %w", strings.Join(args, " "), err)
+}
+
+func interrupted(exit *exec.ExitError) bool {
+	how, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && how.Signaled() && how.Signal() == syscall.SIGINT
 }
 
 const exitUnreachable = 3 // of keyd's commands

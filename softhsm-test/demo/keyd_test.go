@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // On a busy machine a short demo ends while keyd is still being started.
@@ -25,5 +28,19 @@ func TestAKeydThatHadNotBegunNeedNotEndCleanly(t *testing.T) {
 		if err := k.stop(false, nil); (err == nil) != clean {
 			t.Errorf("after the log %q the end is %v", log, err)
 		}
+	}
+}
+
+// A command gets a group of its own only after it has begun, so a Ctrl-C may reach it first.
+func TestACtrlCThatReachesACommandFirstCutsTheDemoShort(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "keyd")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\nkill -INT $$\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(50*time.Millisecond, func() { cancel(errCutShort) })
+	k := &keyd{world: &world{dir: t.TempDir()}, program: program}
+	if _, err := k.do(ctx, "status"); !errors.Is(err, errCutShort) {
+		t.Error(err)
 	}
 }
