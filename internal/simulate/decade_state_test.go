@@ -1,8 +1,12 @@
 package simulate
 
 import (
+	"context"
 	"fmt"
+	"hash/crc32"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,13 +18,23 @@ import (
 )
 
 // decadeState writes what a decade saves into the real store as well, to see what ten years of records and of their
-// audit chain cost.
+// audit chain cost. Several writers save at once, each the records of some keys, so that saves share their fsyncs.
 type decadeState struct {
-	t         *testing.T
-	dir       string
-	store     *bolt.Store
-	revisions map[string]uint64
+	t       *testing.T
+	dir     string
+	store   *bolt.Store
+	writers []chan decadeSave
+	done    sync.WaitGroup
+	keys    map[string]bool
 }
+
+// decadeSave is a record to be saved, with its entries.
+type decadeSave struct {
+	rec     record.Record
+	entries []chain.Entry
+}
+
+const decadeWriters = 64
 
 func newDecadeState(t *testing.T) *decadeState {
 	t.Helper()
@@ -29,22 +43,41 @@ func newDecadeState(t *testing.T) *decadeState {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &decadeState{t, dir, s, map[string]uint64{}}
+	d := &decadeState{t: t, dir: dir, store: s, keys: map[string]bool{}}
+	for range decadeWriters {
+		saves := make(chan decadeSave, 16)
+		d.writers = append(d.writers, saves)
+		d.done.Go(func() { d.write(saves) })
+	}
+	return d
 }
 
 func (s *decadeState) saved(rec record.Record, entries []chain.Entry) {
-	rec.Revision = s.revisions[rec.Key]
-	saved, err := s.store.Save(s.t.Context(), rec, entries...)
-	if err != nil {
-		s.t.Fatal(err)
+	s.keys[rec.Key] = true
+	writer := crc32.ChecksumIEEE([]byte(rec.Key)) % decadeWriters
+	s.writers[writer] <- decadeSave{rec.Clone(), slices.Clone(entries)}
+}
+
+func (s *decadeState) write(saves <-chan decadeSave) {
+	revisions := map[string]uint64{}
+	for x := range saves {
+		x.rec.Revision = revisions[x.rec.Key]
+		saved, err := s.store.Save(context.Background(), x.rec, x.entries...)
+		if err != nil {
+			s.t.Errorf("save the record of %s: %v", x.rec.Key, err)
+		}
+		revisions[x.rec.Key] = saved.Revision
 	}
-	s.revisions[rec.Key] = saved.Revision
 }
 
 // report prints how large the state is, and how long it takes to open it, which checks all of it, to read every
 // record, as a start does, and to verify the audit chain.
 func (s *decadeState) report() {
 	s.t.Helper()
+	for _, w := range s.writers {
+		close(w)
+	}
+	s.done.Wait()
 	if err := s.store.Close(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -55,7 +88,7 @@ func (s *decadeState) report() {
 	}
 	defer opened.Close()
 	load := time.Since(begun)
-	for name := range s.revisions {
+	for name := range s.keys {
 		if _, err := opened.Load(s.t.Context(), name); err != nil {
 			s.t.Fatal(err)
 		}
