@@ -329,7 +329,14 @@ func (c *call) decodeUpTo(most int64, v any) error {
 	}
 	dec := json.NewDecoder(http.MaxBytesReader(c.w, c.r.Body, most))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
+	err := dec.Decode(v)
+	var long *http.MaxBytesError
+	if errors.As(err, &long) {
+		return &UsageError{fmt.Sprintf(
+			"the request is longer than %d bytes: write a shorter reason, or name fewer keys at once", long.Limit,
+		)}
+	}
+	if err != nil {
 		return &UsageError{fmt.Sprintf("the request cannot be read: %v", err)}
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {

@@ -187,6 +187,10 @@ func TestARequestMayNameTenThousandKeys(t *testing.T) {
 	if _, err := c.Rotate(t.Context(), RotateOptions{Keys: names, Reason: "x"}); err != nil {
 		t.Error(err)
 	}
+	_, err := c.Rotate(t.Context(), RotateOptions{Keys: slices.Repeat(names, 2), Reason: "x"})
+	if err == nil || !strings.Contains(err.Error(), "name fewer keys") {
+		t.Errorf("many more: %v", err)
+	}
 }
 
 func TestBadRequestsNeverReachTheBackend(t *testing.T) {

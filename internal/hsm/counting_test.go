@@ -208,7 +208,7 @@ func TestANewPairCostsNoSearchWhileAnEarlierOneCounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := mustGenerate(t, e)
-	e.seen.share = 1_000_000
+	e.seen.share = 1_000_000 // up to searchCounts
 	ids, err := e.NewIDs(t.Context())
 	if err != nil {
 		t.Fatal(err)

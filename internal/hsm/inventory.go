@@ -238,7 +238,8 @@ func (e *engine) Find(ctx context.Context, id key.ID) ([]key.Object, error) {
 	return found, classify("look for the key pair "+string(id), err, key.Retry)
 }
 
-// findAgain shows a pair whose handles are remembered, if it is whole and alone under its id.
+// findAgain shows a pair whose handles are remembered, if it is whole, and alone under its id. Only a search shows the
+// latter, and it is left out while an earlier one counts.
 func (e *engine) findAgain(s session, id key.ID) (o key.Object, ok bool) {
 	p, ok := e.recall(id)
 	if !ok || !e.seen.counts() && !e.onlyThere(s, id, p) {

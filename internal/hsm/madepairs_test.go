@@ -2,6 +2,7 @@ package hsm
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -73,29 +74,26 @@ func TestTheNoteDoesNotGrowWithThePairsOfOtherDays(t *testing.T) {
 	}
 }
 
-func TestALineThatACrashCutOffIsNoPair(t *testing.T) {
-	dir, at := t.TempDir(), time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	m := mustRead(t, dir)
-	m.mustSave(t, at, "one")
-	if err := appendDurable(m.path, []byte(`{"id":"0011`)); err != nil {
-		t.Fatal(err)
-	}
-	m = mustRead(t, dir)
-	m.mustSave(t, at, "one")
-	if n := len(mustRead(t, dir).within(at, "one")); n != 2 {
-		t.Errorf("there are %d pairs", n)
-	}
-}
-
-func TestTheNoteMayBeRemovedWhileKeydRuns(t *testing.T) {
-	dir, at := t.TempDir(), time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	m := mustRead(t, dir)
-	m.mustSave(t, at, "one")
-	if err := os.Remove(filepath.Join(dir, "made-pairs.jsonl")); err != nil {
-		t.Fatal(err)
-	}
-	m.mustSave(t, at, "one")
-	if n := len(mustRead(t, dir).within(at, "one")); n != 2 {
-		t.Errorf("there are %d pairs", n)
+// After what happens to the file, the next pair is noted beside the first one.
+func TestTheNoteOutlivesWhatHappensToItsFile(t *testing.T) {
+	for name, happens := range map[string]func(m *madePairs) (*madePairs, error){
+		"a crash cut a line off": func(m *madePairs) (*madePairs, error) {
+			err := appendDurable(m.path, []byte(`{"id":"0011`))
+			again, readErr := readMadePairs(filepath.Dir(m.path))
+			return again, errors.Join(err, readErr)
+		},
+		"somebody removed it while keyd ran": func(m *madePairs) (*madePairs, error) { return m, os.Remove(m.path) },
+	} {
+		dir, at := t.TempDir(), time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+		m := mustRead(t, dir)
+		m.mustSave(t, at, "one")
+		m, err := happens(m)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		m.mustSave(t, at, "one")
+		if n := len(mustRead(t, dir).within(at, "one")); n != 2 {
+			t.Errorf("%s: there are %d pairs", name, n)
+		}
 	}
 }

@@ -5,13 +5,17 @@ import (
 	"time"
 )
 
-// searchShare is how many times longer keyd does other things than it searches for what must be on the token.
-const searchShare = 10
+// searchShare is how many times longer keyd does other things than it searches for what must be on the token. However
+// long a search took, it counts for searchCounts at most: a token that once answered late may be fast again.
+const (
+	searchShare  = 10
+	searchCounts = 30 * time.Second
+)
 
 // sighting remembers when keyd last found something on the token that must be there, and how long the search took.
 // Some tokens compare the name with that of every object. There a search takes longer the more objects there are: with
-// thousands of them longer than the making of a pair. So a search counts for ten times as long as it took. Meanwhile
-// keyd only reads a pair by its handles.
+// thousands of them longer than the making of a pair. So a search counts for ten times as long as it took, up to half a
+// minute. Meanwhile keyd only reads a pair by its handles.
 type sighting struct {
 	mu    sync.Mutex
 	until time.Time
@@ -23,7 +27,7 @@ func (s *sighting) saw(began time.Time) {
 	ended := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.until = ended.Add(time.Duration(s.share) * ended.Sub(began))
+	s.until = ended.Add(min(time.Duration(s.share)*ended.Sub(began), searchCounts))
 }
 
 // counts reports whether the last search still counts.
