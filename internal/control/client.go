@@ -248,6 +248,9 @@ func (c *Client) open(ctx context.Context, method, path string, body any) (io.Re
 		if err != nil {
 			return nil, nil, fmt.Errorf("encode the request: %w", err)
 		}
+		if len(b) > maxKeysBody { // the daemon would cut the connection
+			return nil, nil, tooLong(maxKeysBody)
+		}
 		sent = bytes.NewReader(b)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+host+path, sent)

@@ -2,6 +2,7 @@ package control
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 )
 
@@ -73,5 +74,12 @@ func (f failure) err() error {
 		return &UsageError{f.Text}
 	default:
 		return errors.New(f.Text)
+	}
+}
+
+// tooLong refuses a request that is longer than so many bytes.
+func tooLong(most int64) error {
+	return &UsageError{
+		fmt.Sprintf("the request is longer than %d bytes: write a shorter reason, or name fewer keys at once", most),
 	}
 }

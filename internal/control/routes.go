@@ -332,9 +332,7 @@ func (c *call) decodeUpTo(most int64, v any) error {
 	err := dec.Decode(v)
 	var long *http.MaxBytesError
 	if errors.As(err, &long) {
-		return &UsageError{fmt.Sprintf(
-			"the request is longer than %d bytes: write a shorter reason, or name fewer keys at once", long.Limit,
-		)}
+		return tooLong(long.Limit)
 	}
 	if err != nil {
 		return &UsageError{fmt.Sprintf("the request cannot be read: %v", err)}
