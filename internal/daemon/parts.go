@@ -180,7 +180,7 @@ func (d *Daemon) webConfig() web.Config {
 // policies returns every key's policy: those in the configuration, and one that retains each key that has a record
 // and is no longer configured.
 func (d *Daemon) policies(ctx context.Context, cfg *config.Config) ([]key.Policy, error) {
-	policies := slices.Clone(cfg.Policies)
+	policies := slices.Clip(cfg.Policies)
 	configured := map[string]bool{}
 	for _, p := range policies {
 		configured[p.Key] = true

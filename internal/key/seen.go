@@ -1,8 +1,9 @@
 package key
 
 import (
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
-	"maps"
 	"strings"
 	"time"
 )
@@ -72,9 +73,26 @@ func ItemOf(v Version) Item {
 }
 
 // Same reports whether two items show the same attributes, whatever their names.
-func (i Item) Same(other Item) bool {
-	return i.Created.Equal(other.Created) && i.Updated.Equal(other.Updated) && i.Expires.Equal(other.Expires) &&
-		i.NotBefore.Equal(other.NotBefore) && i.Enabled == other.Enabled && maps.Equal(i.Tags, other.Tags)
+func (i Item) Same(other Item) bool { return i.Sum() == other.Sum() }
+
+// ItemSum stands for what an item shows, its name aside: whoever only compares items keeps 32 bytes of each.
+type ItemSum [sha256.Size]byte
+
+// Sum is the same for two items only if they show the same attributes.
+func (i Item) Sum() ItemSum {
+	shown := struct {
+		Times   [][2]int64 // seconds and nanoseconds, which JSON can write of any time
+		Enabled bool
+		Tags    map[string]string `json:",omitempty"`
+	}{Enabled: i.Enabled, Tags: i.Tags}
+	for _, t := range []time.Time{i.Created, i.Updated, i.Expires, i.NotBefore} {
+		shown.Times = append(shown.Times, [2]int64{t.Unix(), int64(t.Nanosecond())})
+	}
+	body, err := json.Marshal(shown)
+	if err != nil {
+		panic(err) // JSON writes any numbers and strings
+	}
+	return sha256.Sum256(body)
 }
 
 // ErrTooManyPages is the error of a list of keys that is longer than the caller asked for.

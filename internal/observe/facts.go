@@ -2,6 +2,7 @@ package observe
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,7 +35,7 @@ type facts struct {
 	policyErr error         // why the policy is unknown; nil when it is known
 	fails     int           // failures to get an answer, in a row
 	native    bool
-	older     map[string]*older // by version
+	older     record.Few[string, older] // by version
 }
 
 // older are the facts of a version that is not the newest.
@@ -45,10 +46,7 @@ type older struct {
 
 // askedAt is when keyd last asked for a version; zero: never.
 func (f *facts) askedAt(id string) time.Time {
-	if o := f.older[id]; o != nil {
-		return o.askedAt
-	}
-	return time.Time{}
+	return f.older.Of(id).askedAt
 }
 
 // slowFacts asks for the facts that only drift needs, with at most two calls. If the vault does not give a fact, the
@@ -72,19 +70,20 @@ func (l look) slowFacts(ctx context.Context) {
 
 	ours := l.rec.Versions(l.url)
 	if id := f.turn(l.now(), *seen, ours); id != "" {
-		if f.older[id] == nil {
-			f.older[id] = &older{}
-		}
-		f.older[id].askedAt = l.now()
+		o := f.older.Of(id)
+		o.askedAt = l.now()
 		if v, err := l.c.Get(ctx, l.name, id); err == nil && len(v.Operations) > 0 {
-			f.older[id].operations = v.Operations
+			o.operations = v.Operations
 		}
+		f.older = f.older.With(id, o)
 	}
-	for id, o := range f.older {
-		if _, listed := seen.Version(id); !listed || !ours[id].Found() {
-			delete(f.older, id)
-		} else if id != seen.Newest && o.operations != nil {
-			seen.Operations[id] = o.operations
+	f.older = slices.DeleteFunc(f.older, func(o record.One[string, older]) bool {
+		_, listed := seen.Version(o.Key)
+		return !listed || !ours[o.Key].Found()
+	})
+	for _, o := range f.older {
+		if o.Key != seen.Newest && o.Value.operations != nil {
+			seen.Operations = seen.Operations.With(o.Key, o.Value.operations)
 		}
 	}
 }
@@ -137,7 +136,7 @@ func (c *cache) factsOf(url, name string) *facts {
 	defer c.mu.Unlock()
 	at := url + "/" + name
 	if c.facts[at] == nil {
-		c.facts[at] = &facts{older: map[string]*older{}}
+		c.facts[at] = &facts{}
 	}
 	return c.facts[at]
 }

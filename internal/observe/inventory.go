@@ -2,7 +2,6 @@ package observe
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -111,11 +110,7 @@ func (o *Observer) under(ctx context.Context, seen record.HSMSeen, id key.ID, re
 	})
 	o.inventory.replace(rec.Key, id, found)
 	seen.Objects = replaced(seen.Objects, id, found)
-	seen.Asked = maps.Clone(seen.Asked)
-	if seen.Asked == nil {
-		seen.Asked = map[key.ID]record.Mark{}
-	}
-	seen.Asked[id] = record.Mark{At: begun, Revision: rec.Revision}
+	seen.Asked = seen.Asked.With(id, record.Mark{At: begun, Revision: rec.Revision})
 	return seen
 }
 

@@ -19,13 +19,13 @@ func (o *Observer) Learn(l record.Learnt) {
 
 func learnt(last *record.Observation, l record.Learnt) *record.Observation {
 	seen := &record.Observation{At: last.At, HSM: last.HSM, Vaults: maps.Clone(last.Vaults), Usage: last.Usage}
-	seen.HSM.Asked = map[key.ID]record.Mark{}
-	for id, mark := range last.HSM.Asked {
-		if mark.Revision == l.From {
-			mark.Revision = l.To
+	seen.HSM.Asked = nil
+	for _, asked := range last.HSM.Asked {
+		if asked.Value.Revision == l.From {
+			asked.Value.Revision = l.To
 		}
-		if id != l.ID {
-			seen.HSM.Asked[id] = mark
+		if asked.Key != l.ID {
+			seen.HSM.Asked = append(seen.HSM.Asked, asked)
 		}
 	}
 	for url, part := range seen.Vaults {
@@ -46,10 +46,9 @@ func imported(part record.VaultSeen, v key.Version) record.VaultSeen {
 		return part
 	}
 	part.Versions = append(slices.Clone(part.Versions), v)
-	part.Material, part.Operations = maps.Clone(part.Material), maps.Clone(part.Operations)
-	part.Material[v.ID] = v.Material
+	part.Material = part.Material.With(v.ID, v.Material)
 	if len(v.Operations) > 0 {
-		part.Operations[v.ID] = v.Operations
+		part.Operations = part.Operations.With(v.ID, v.Operations)
 	}
 	part.Newest, part.Acted, part.NewestAt = v.ID, true, time.Time{}
 	return part

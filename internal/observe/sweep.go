@@ -38,11 +38,11 @@ type sweeps struct {
 
 // swept is what keyd knows of a vault's list of keys.
 type swept struct {
-	at      time.Time           // when the newest began; zero: none yet
-	items   map[string]key.Item // by name in lower case
-	before  map[string]key.Item // as they were at a sweep that began before the key's last look
-	useless time.Time           // until when the vault is asked key by key
-	keys    map[string]bool     // keyd's keys in the vault
+	at      time.Time              // when the newest began; zero: none yet
+	items   map[string]key.ItemSum // by name in lower case
+	before  map[string]key.ItemSum // as they were at a sweep that began before the key's last look
+	useless time.Time              // until when the vault is asked key by key
+	keys    map[string]bool        // keyd's keys in the vault
 }
 
 func newSweeps() sweeps { return sweeps{of: map[string]*swept{}} }
@@ -50,7 +50,7 @@ func newSweeps() sweeps { return sweeps{of: map[string]*swept{}} }
 // vault is called with the lock held.
 func (s *sweeps) vault(url string) *swept {
 	if s.of[url] == nil {
-		s.of[url] = &swept{items: map[string]key.Item{}, before: map[string]key.Item{}, keys: map[string]bool{}}
+		s.of[url] = &swept{items: map[string]key.ItemSum{}, before: map[string]key.ItemSum{}, keys: map[string]bool{}}
 	}
 	return s.of[url]
 }
@@ -117,10 +117,10 @@ func (s *swept) agrees(name string, part record.VaultSeen) bool {
 	switch before, swept := s.before[name]; {
 	case !listed || !known:
 		return false
-	case item.Same(key.ItemOf(newest)):
+	case item == key.ItemOf(newest).Sum():
 		s.before[name] = item
 		return true
-	case !swept || !item.Same(before):
+	case !swept || item != before:
 		s.before[name] = item // the look that follows sees what is behind it
 		return false
 	case part.Acted && s.at.Sub(part.NewestAt) > key.ManagedHSM.SettleTime():
@@ -175,9 +175,9 @@ func (o *Observer) sweptNow(ctx context.Context, url string, begun time.Time, it
 	s := o.sweeps.vault(url)
 	switch {
 	case err == nil:
-		s.at, s.items = begun, make(map[string]key.Item, len(items))
+		s.at, s.items = begun, make(map[string]key.ItemSum, len(items))
 		for _, item := range items {
-			s.items[strings.ToLower(item.Name)] = item
+			s.items[strings.ToLower(item.Name)] = item.Sum()
 		}
 	case ctx.Err() != nil: // the caller has gone: others may ask at once
 	case errors.Is(err, key.ErrTooManyPages), errors.Is(err, context.DeadlineExceeded),
@@ -201,7 +201,7 @@ func (s *swept) kekChanged(seen *record.VaultLook) bool {
 	}
 	newest, listed := seen.Version(seen.Newest.KEK.Version())
 	item, swept := s.items[strings.ToLower(path.Base(path.Dir(seen.Newest.KEK.Kid)))]
-	return listed && swept && !item.Same(key.ItemOf(newest))
+	return listed && swept && item != key.ItemOf(newest).Sum()
 }
 
 // lacks reports whether the last list of a vault lacks a key.
@@ -217,8 +217,7 @@ func (o *Observer) unlisted(ctx context.Context, url string, rec *record.Record)
 	o.sweeps.mu.Lock()
 	begun := o.sweeps.vault(url).at
 	o.sweeps.mu.Unlock()
-	return o.confirmed(ctx, url, record.VaultSeen{Begun: begun, Unlisted: true, Revision: rec.Revision,
-		Material: map[string]key.Material{}, Operations: map[string][]key.Operation{}})
+	return o.confirmed(ctx, url, record.VaultSeen{Begun: begun, Unlisted: true, Revision: rec.Revision})
 }
 
 // Expect tells the observer the keys of every vault before the first look, so that the list of keys is asked for all of

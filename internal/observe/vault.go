@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sort"
 	"time"
@@ -32,7 +31,6 @@ func (o *Observer) askNewest(ctx context.Context, url, name string, rec *record.
 	return o.ask(ctx, "", url, name, rec, func(l look, ctx context.Context) error {
 		begun := l.now()
 		*l.seen = last
-		l.seen.Material, l.seen.Operations = maps.Clone(last.Material), maps.Clone(last.Operations)
 		if err := l.newest(ctx); err != nil {
 			return err
 		}
@@ -53,8 +51,7 @@ func (o *Observer) ask(ctx context.Context, nick, url, name string, rec *record.
 	if err := o.cache.downNow(url, begun); err != nil {
 		return record.VaultSeen{Begun: begun, Err: err}
 	}
-	l := look{o, c, url, name, rec, &record.VaultSeen{Begun: begun, Revision: rec.Revision,
-		Material: map[string]key.Material{}, Operations: map[string][]key.Operation{}}}
+	l := look{o, c, url, name, rec, &record.VaultSeen{Begun: begun, Revision: rec.Revision}}
 	within, cancel := context.WithTimeout(ctx, plan.LookTimeout)
 	defer cancel()
 	if err := how(l, within); err != nil {
@@ -111,7 +108,7 @@ func (l look) listing(ctx context.Context, last record.VaultSeen) (err error) {
 	known := last.Err == nil && !last.NewestAt.IsZero() && len(last.Versions) > 0
 	if known && sameVersions(seen.Versions, last.Versions) {
 		seen.Newest, seen.NewestAt = last.Newest, last.NewestAt
-		seen.Material, seen.Operations = maps.Clone(last.Material), maps.Clone(last.Operations)
+		seen.Material, seen.Operations = last.Material, last.Operations
 	} else if err := l.head(ctx); err != nil {
 		return err
 	}
@@ -192,9 +189,9 @@ func (l look) newest(ctx context.Context) error {
 		}
 	}
 	l.seen.Newest = newest.ID
-	l.seen.Material[newest.ID] = newest.Material
+	l.seen.Material = l.seen.Material.With(newest.ID, newest.Material)
 	if len(newest.Operations) > 0 {
-		l.seen.Operations[newest.ID] = newest.Operations
+		l.seen.Operations = l.seen.Operations.With(newest.ID, newest.Operations)
 	}
 	return nil
 }
@@ -219,9 +216,9 @@ func (l look) unknown(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		l.seen.Material[v.ID] = s.material
+		l.seen.Material = l.seen.Material.With(v.ID, s.material)
 		if len(s.operations) > 0 && v.ID != l.seen.Newest {
-			l.seen.Operations[v.ID] = s.operations
+			l.seen.Operations = l.seen.Operations.With(v.ID, s.operations)
 		}
 	}
 	return nil

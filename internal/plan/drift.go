@@ -139,7 +139,7 @@ func (d drifter) disabledForHeir(version string) bool {
 func (d drifter) foreign() {
 	name := d.Policy.Key
 	for _, x := range d.Record.Foreign(d.v.URL, d.v.seen.Versions) {
-		material := d.v.seen.Material[x.ID]
+		material := d.v.seen.Material.Of(x.ID)
 		if g, _ := d.Record.Owner(material.Fingerprint(), x); g != nil || d.origin(d.v.seen, x) != foreign {
 			continue
 		}
@@ -175,7 +175,7 @@ func (d drifter) placed() {
 		if x.NotBefore.After(d.v.seen.There(d.Seen.At)) {
 			early = append(early, x)
 		}
-		if has := d.v.seen.Operations[x.ID]; len(has) > 0 && len(at.Operations) > 0 &&
+		if has := d.v.seen.Operations.Of(x.ID); len(has) > 0 && len(at.Operations) > 0 &&
 			!sameOperations(has, at.Operations) {
 			change := fmt.Sprintf("%s has %s instead of %s", x.ID, list(has), list(at.Operations))
 			operations = append(operations, change)

@@ -20,7 +20,7 @@ func TestAVersionIsForeignOnlyOnceTheRecordAndTheHSMWereBothAsked(t *testing.T) 
 	lost := func() *world { // the state is gone; HSM and vaults are as they were
 		w := given().rotated()
 		for url, seen := range w.vaults { // as a vault shows what the record does not know
-			seen.Material = map[string]key.Material{seen.Newest: material(1)}
+			seen.Material = record.Few[string, key.Material]{}.With(seen.Newest, material(1))
 			w.vaults[url] = seen
 		}
 		w.record = record.Record{Key: w.record.Key}

@@ -177,7 +177,8 @@ func (in Input) eachVault(do func(Input, string)) {
 
 // id wants an id that was not looked for since the record changed.
 func (p *Parts) id(in Input, id key.ID) {
-	if asked, ok := in.Seen.HSM.Asked[id]; !ok || asked.Revision != in.Record.Revision || !in.recent(asked.At) {
+	asked := in.Seen.HSM.Asked.Of(id)
+	if asked.At.IsZero() || asked.Revision != in.Record.Revision || !in.recent(asked.At) {
 		p.IDs = append(p.IDs, id)
 	}
 }

@@ -99,7 +99,7 @@ func TestAListingFromBeforeAnImportOrAChangeOfTheRecordIsStale(t *testing.T) {
 		w := given().rotated().pinned().proven(2, weu)
 		in := w.input()
 		step := plan.Step{Kind: plan.Import, Generation: 2, Vault: neu.URL}
-		in.Seen.HSM.Asked = map[key.ID]record.Mark{in.Record.Generation(2).ID: {At: in.Now}}
+		in.Seen.HSM.Asked = in.Seen.HSM.Asked.With(in.Record.Generation(2).ID, record.Mark{At: in.Now})
 		if parts := in.Stale(step); !parts.None() {
 			t.Fatalf("a fresh look needs %+v", parts)
 		}
@@ -144,7 +144,7 @@ func TestARotationWaitsForTheHSMThatMustHaveTheNewestPair(t *testing.T) {
 func TestAnImportNeedsAListingThatBeganInItsOwnStep(t *testing.T) {
 	w := given().rotated().pinned().proven(2, weu)
 	in := w.input()
-	in.Seen.HSM.Asked = map[key.ID]record.Mark{in.Record.Generation(2).ID: {At: in.Now}}
+	in.Seen.HSM.Asked = in.Seen.HSM.Asked.With(in.Record.Generation(2).ID, record.Mark{At: in.Now})
 	step := plan.Step{Kind: plan.Import, Generation: 2, Vault: neu.URL}
 	in.Since = in.Seen.Vaults[neu.URL].Begun
 	if parts := in.Stale(step); !parts.None() {
@@ -160,7 +160,7 @@ func TestAnImportNeedsAListingThatBeganInItsOwnStep(t *testing.T) {
 func TestAVaultThatWasNotListedIsListedBeforeTheFirstImport(t *testing.T) {
 	w := given().rotated().pinned()
 	in := w.input()
-	in.Seen.HSM.Asked = map[key.ID]record.Mark{in.Record.Generation(2).ID: {At: in.Now}}
+	in.Seen.HSM.Asked = in.Seen.HSM.Asked.With(in.Record.Generation(2).ID, record.Mark{At: in.Now})
 	for url, part := range in.Seen.Vaults {
 		part.Unlisted = true
 		in.Seen.Vaults[url] = part

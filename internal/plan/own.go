@@ -26,7 +26,7 @@ func ownVersions(in Input) (Step, bool) {
 // claim finds the placement to which a version belongs that the record does not know. A tag alone says which attempt it
 // was, and speaks for no other.
 func (in Input) claim(v visible, x key.Version) (Step, bool) {
-	g, byMaterial := in.Record.Owner(v.seen.Material[x.ID].Fingerprint(), x)
+	g, byMaterial := in.Record.Owner(v.seen.Material.Of(x.ID).Fingerprint(), x)
 	if g == nil {
 		return Step{}, false
 	}
@@ -73,14 +73,14 @@ func (in Input) void(v visible) (Step, bool) {
 
 // hides reports whether the vault did not show the material of a version of a kind that keyd makes.
 func (v visible) hides(x key.Version) bool {
-	m := v.seen.Material[x.ID]
+	m := v.seen.Material.Of(x.ID)
 	return m.State() != key.Unsupported && !m.Known()
 }
 
 // madeByUs reports whether this instance made a version that the record does not have: by material that the record or
 // the HSM has, or by its tags.
 func (in Input) madeByUs(seen record.VaultSeen, x key.Version) bool {
-	material := seen.Material[x.ID]
+	material := seen.Material.Of(x.ID)
 	if g, _ := in.Record.Owner(material.Fingerprint(), x); g != nil {
 		// The version has no placement here, or one that other material under the same tag has resolved.
 		return material.Matches(g.Fingerprint) == key.MatchYes
@@ -108,7 +108,7 @@ func (in Input) origin(seen record.VaultSeen, x key.Version) origin {
 	switch {
 	case in.madeByUs(seen, x):
 		return own
-	case in.Seen.HSM.Err != nil && seen.Material[x.ID].State() != key.Unsupported: // keyd makes no such keys
+	case in.Seen.HSM.Err != nil && seen.Material.Of(x.ID).State() != key.Unsupported: // keyd makes no such keys
 		return unclear
 	}
 	return foreign

@@ -224,7 +224,7 @@ func (in Input) provenNow(v record.VaultSeen) bool {
 func (in Input) newestStands(v visible, g *record.Generation) bool {
 	x, listed := v.seen.Version(v.seen.Newest)
 	expired := !x.Expires.IsZero() && !in.Now.Before(x.Expires)
-	match := v.seen.Material[v.seen.Newest].Matches(g.Fingerprint)
+	match := v.seen.Material.Of(v.seen.Newest).Matches(g.Fingerprint)
 	return listed && x.Enabled && !expired && match != key.MatchNo
 }
 

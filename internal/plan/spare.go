@@ -66,12 +66,12 @@ func (in Input) mayDestroy(a record.AbandonedID) bool {
 			return false
 		}
 		for _, m := range seen.Material {
-			if m.Matches(a.Fingerprint) == key.MatchYes {
+			if m.Value.Matches(a.Fingerprint) == key.MatchYes {
 				return false
 			}
 		}
 		for _, x := range in.Record.Foreign(v.URL, seen.Versions) {
-			if seen.Material[x.ID].Matches(a.Fingerprint) != key.MatchNo {
+			if seen.Material.Of(x.ID).Matches(a.Fingerprint) != key.MatchNo {
 				return false // it may be of this very pair
 			}
 		}

@@ -109,7 +109,7 @@ func retirement() []example {
 			month().sees(weu, func(s *record.VaultSeen) { s.Versions[1].Expires = began.Add(day) }),
 			disable().of(1).in(neu).ofAttempt(2)},
 		{"A vault whose newest version shows other material keeps its older ones.",
-			month().sees(weu, func(s *record.VaultSeen) { s.Material[s.Newest] = material(99) }),
+			month().sees(weu, func(s *record.VaultSeen) { s.Material = s.Material.With(s.Newest, material(99)) }),
 			disable().of(1).in(neu).ofAttempt(2)},
 		{"A vault whose newest version cannot be proven keeps its older ones.",
 			month().tried(weu, errUnwrap), disable().of(1).in(neu).ofAttempt(2)},

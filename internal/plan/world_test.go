@@ -71,8 +71,8 @@ func given(vaults ...key.Vault) *world {
 	}
 	for _, v := range []key.Vault{weu, neu, mhsm} {
 		w.vaults[v.URL] = &record.VaultSeen{
-			Material: map[string]key.Material{}, SkewSeen: true,
-			KEK: record.KEKSeen{Print: kekSeen, KEK: key.KEK{Vault: v.URL, Kid: v.URL + "/keys/kek/1"}},
+			SkewSeen: true,
+			KEK:      record.KEKSeen{Print: kekSeen, KEK: key.KEK{Vault: v.URL, Kid: v.URL + "/keys/kek/1"}},
 		}
 	}
 	return w
@@ -245,7 +245,7 @@ func (w *world) lists(v key.Vault, tag key.ID, m key.Material) *world {
 	if tag != "" {
 		x.Tags[key.TagAttempt] = string(tag)
 	}
-	seen.Versions, seen.Newest, seen.Material[x.ID] = append(seen.Versions, x), x.ID, m
+	seen.Versions, seen.Newest, seen.Material = append(seen.Versions, x), x.ID, seen.Material.With(x.ID, m)
 	return w
 }
 

@@ -22,7 +22,7 @@ type HSMSeen struct {
 	Begun   time.Time    // when the inventory was read
 	Objects []key.Object // of this key only
 	// Asked has the ids that keyd looked for one by one, and under which it did nothing since.
-	Asked map[key.ID]Mark
+	Asked Few[key.ID, Mark]
 }
 
 // Mark is when keyd saw a part of an observation.
@@ -58,14 +58,14 @@ type VaultSeen struct {
 	Versions   []key.Version // complete
 	Newest     string        // version id; "" when there is none
 	// Material is the material of the newest version and of every version that the record does not have.
-	Material map[string]key.Material
+	Material Few[string, key.Material]
 	// KEK is the KEK that imports are wrapped for: the one in the vault's record, by its version.
 	KEK KEKSeen
 	// Newer is the newest version of the KEK if the vault's record does not have it.
 	Newer KEKSeen
 	// Operations are those of the versions that keyd asked for so far: the newest at each look, others in the record
 	// in turn, and one that the record does not have once.
-	Operations map[string][]key.Operation
+	Operations Few[string, []key.Operation]
 	// NativeRotation: the vault itself is set to rotate the key, according to the last answer.
 	NativeRotation bool
 	PolicyErr      error         // why NativeRotation is unknown; nil when it is known

@@ -105,7 +105,7 @@ func (a *adopter) inVault(o key.Object) bool {
 	}
 	for _, seen := range a.seen.Vaults {
 		for _, m := range seen.Material {
-			if seen.Err == nil && m.Matches(o.Material.Fingerprint()) == key.MatchYes {
+			if seen.Err == nil && m.Value.Matches(o.Material.Fingerprint()) == key.MatchYes {
 				return true
 			}
 		}
@@ -217,7 +217,7 @@ func (a *adopter) versions(v key.Vault, seen record.VaultSeen) {
 		return cmp.Or(x.Created.Compare(y.Created), cmp.Compare(last[x.ID], last[y.ID]), cmp.Compare(x.ID, y.ID))
 	})
 	for _, x := range unknown {
-		m := seen.Material[x.ID]
+		m := seen.Material.Of(x.ID)
 		g := a.rec.WithFingerprint(m.Fingerprint())
 		switch {
 		case g != nil:
@@ -234,7 +234,7 @@ func (a *adopter) version(v key.Vault, seen record.VaultSeen, x key.Version, g *
 	found := a.shown(g)
 	found.Versions[v.Name] = append(found.Versions[v.Name], x.ID)
 	if a.rec.AdoptVersion(a.now, before, g.Number, record.FoundVersion{
-		Vault: v, Version: x, Newest: x.ID == seen.Newest, Operations: seen.Operations[x.ID],
+		Vault: v, Version: x, Newest: x.ID == seen.Newest, Operations: seen.Operations.Of(x.ID),
 	}) {
 		a.note("version %s in vault %s is disabled: it counts as retired, and is not proven", x.ID, v.Name)
 	}

@@ -189,7 +189,7 @@ func (r *Rotator) alias(ctx context.Context, a act) (record.Record, error) {
 	}
 	vault := key.Vault{Name: a.rec.VaultName(a.policy, a.step.Vault), URL: a.step.Vault}
 	if err := a.rec.Alias(r.now(), a.step.Attempt, record.FoundVersion{
-		Vault: vault, Version: v, Newest: v.ID == a.in().Newest, Operations: a.in().Operations[v.ID],
+		Vault: vault, Version: v, Newest: v.ID == a.in().Newest, Operations: a.in().Operations.Of(v.ID),
 	}); err != nil {
 		return a.rec, err
 	}

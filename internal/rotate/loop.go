@@ -22,6 +22,8 @@ type Loop struct {
 	changed  chan struct{} // of capacity 1: another job may be due, or a step ended
 
 	mu         sync.Mutex
+	policies   []key.Policy      // as given; nobody changes them
+	vaultRules []key.VaultPolicy // likewise
 	keys       map[string]*job
 	vaults     map[string]*job // by URL
 	busy       map[string]*job // those that are being stepped, also one that has left the loop since
@@ -65,40 +67,6 @@ func (p Position) UnderWay() (s plan.Step, ok bool) {
 	return *p.Now, true
 }
 
-// job is one key's or one vault's part of the loop.
-type job struct {
-	id      string // the key's name or the vault's URL
-	ofVault bool   // it steps the vault, and not a key
-	policy  key.Policy
-	vault   key.VaultPolicy
-	pos     Position
-
-	// class is the class of its next turn, and work that of its unfinished work, also while it waits. Without work it
-	// is Look.
-	class, work priority.Class
-	begun       uint64    // its place among the keys that have begun something; 0: it has not
-	due         time.Time // its next turn
-	lacks       []need    // those that its last look did not find met
-	seen        any       // its last look
-
-	woken *wake              // it was woken during a step, of its own or of a job of that name that has left the loop
-	stop  context.CancelFunc // of the step under way
-
-	in      *jobs // where the queue has it, and at which place
-	at      int
-	arrival uint64
-
-	done    bool // RunOnce is done with it: nothing is due, or it failed with err
-	err     error
-	waiting time.Time // since when it waits, in RunOnce
-}
-
-// wake is how a job was woken.
-type wake struct {
-	class priority.Class
-	fresh bool // what the last look did not find may be there now
-}
-
 // NewLoop returns a loop that steps at most parallel keys and vaults at once, and one more for which an operator
 // waits: a look at a vault that does not answer takes long.
 func NewLoop(r *Rotator, parallel int) *Loop {
@@ -118,13 +86,15 @@ func (l *Loop) stepBegan(name string, s plan.Step) {
 }
 
 // SetPolicies makes these the keys of the loop. Every key is stepped at once, the new and the changed ones first. A
-// key that is no longer named is left alone.
+// key that is no longer named is left alone. The loop keeps the slice.
 func (l *Loop) SetPolicies(policies []key.Policy) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.policies = policies
 	l.r.Observer.Expect(policies)
 	named := map[string]bool{}
-	for _, p := range policies {
+	for i := range policies {
+		p := &policies[i]
 		named[p.Key] = true
 		j, known := l.keys[p.Key]
 		class := priority.Look
@@ -135,7 +105,7 @@ func (l *Loop) SetPolicies(policies []key.Policy) {
 			if l.started {
 				class = priority.Due
 			}
-		case !reflect.DeepEqual(j.policy, p):
+		case !reflect.DeepEqual(*j.policy, *p):
 			class = priority.Due
 			l.r.Observer.Drop(p.Key)
 		}
@@ -253,11 +223,11 @@ func (l *Loop) Policy(name string) (key.Policy, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if j, ok := l.keys[name]; ok {
-		return j.policy, true
+		return *j.policy, true
 	}
 	for other, j := range l.keys {
 		if key.SameName(other, name) {
-			return j.policy, true
+			return *j.policy, true
 		}
 	}
 	return key.Policy{}, false

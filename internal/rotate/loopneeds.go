@@ -57,7 +57,7 @@ func (l *Loop) keySeen(j *job) {
 	if j.seen == any(o) {
 		return
 	}
-	found, lacks := findings(j.policy, o)
+	found, lacks := findings(*j.policy, o)
 	j.seen, j.lacks = o, lacks
 	for _, n := range lacks {
 		l.needed(n).missing = true

@@ -30,9 +30,9 @@ func (l *Loop) begin(ctx context.Context, j *job) {
 		var step plan.Step
 		var err error
 		if j.ofVault {
-			step, err = l.steps.StepVault(ctx, v)
+			step, err = l.steps.StepVault(ctx, *v)
 		} else {
-			step, err = l.steps.StepKey(ctx, p)
+			step, err = l.steps.StepKey(ctx, *p)
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -60,12 +60,12 @@ func (l *Loop) end(j *job, step plan.Step, err error) {
 		l.vaultSeen(j)
 		l.classify(j)
 		pause = l.vaultPause(now, j)
-		l.logVault(j.vault, *pos)
+		l.logVault(*j.vault, *pos)
 	} else {
 		l.keySeen(j)
 		l.classify(j)
 		pause = l.pause(now, j)
-		l.log(j.policy, *pos)
+		l.log(*j.policy, *pos)
 	}
 	if l.once && l.settled(now, j) {
 		return
@@ -180,9 +180,9 @@ func (l *Loop) pause(now time.Time, j *job) time.Duration {
 	if step.Kind != plan.Wait {
 		pos.Failures = 0
 	}
-	until := now.Add(l.r.look(j.policy))
+	until := now.Add(l.r.look(*j.policy))
 	if o := l.r.Observer.Last(j.id); o != nil {
-		until = o.At.Add(l.r.look(j.policy))
+		until = o.At.Add(l.r.look(*j.policy))
 	}
 	at := step.Until
 	if !at.IsZero() && !l.tries(j, now, at) {

@@ -8,12 +8,15 @@ import (
 	"github.com/keyd-project/keyd/internal/priority"
 )
 
-// SetVaults makes these the vaults of the loop, whose key exchange keys it looks after. All are stepped at once.
+// SetVaults makes these the vaults of the loop, whose key exchange keys it looks after. All are stepped at once. The
+// loop keeps the slice.
 func (l *Loop) SetVaults(policies []key.VaultPolicy) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.vaultRules = policies
 	named := map[string]bool{}
-	for _, p := range policies {
+	for i := range policies {
+		p := &policies[i]
 		named[p.URL] = true
 		j, known := l.vaults[p.URL]
 		if !known {

@@ -174,7 +174,7 @@ func TestOneCauseIsOneProblem(t *testing.T) {
 		}, "drift-newest-disabled", critical, "1 version could not be proven meanwhile"},
 		{"an operation that was taken away is a warning, until a proof shows that data cannot be read", func(w *many) {
 			w.look("key-07", func(seen *record.VaultSeen) {
-				seen.Operations = map[string][]key.Operation{"5be10a77": {key.WrapKey}}
+				seen.Operations = seen.Operations.With("5be10a77", []key.Operation{key.WrapKey})
 			})
 			l := w.Looks["key-07"]
 			l.Drifts = []plan.Drift{{Kind: plan.DriftOperations, Vault: l.Vaults[0],

@@ -315,7 +315,7 @@ func examples() []example {
 			w.seen.HSM.Err = nil
 			w.inWEU(func(seen *record.VaultSeen, _ *key.Version) {
 				seen.Versions = append(seen.Versions, key.Version{ID: "foreign", Enabled: true, Created: noon})
-				seen.Newest, seen.Material = "foreign", map[string]key.Material{"foreign": stranger()}
+				seen.Newest, seen.Material = "foreign", seen.Material.With("foreign", stranger())
 			})
 		}, nil},
 		{"drift-native-rotation", "", aKey, aVault, func(w *world) {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unique"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
@@ -90,7 +91,7 @@ func plainTags(tags map[string]*string) map[string]string {
 	plain := make(map[string]string, len(tags))
 	for tag, value := range tags {
 		if value != nil {
-			plain[tag] = *value
+			plain[unique.Make(tag).Value()] = *value // all versions have the same few tags, which share memory
 		}
 	}
 	return plain

@@ -2,10 +2,10 @@ package stored
 
 import "sync"
 
-// maxKept bounds the decoded records that a store keeps: the sum of their encoded sizes, in bytes (8 MiB). Beyond it
+// maxKept bounds the decoded records that a store keeps: the sum of their encoded sizes, in bytes (2 MiB). Beyond it
 // the store gives up kept records at random. It is enough for the keys that are worked on and looked at now: whoever
 // shows all keys reads the changed records only.
-const maxKept = 8 << 20
+const maxKept = 2 << 20
 
 // Kept holds decoded records, so that reading one again costs no decoding. A kept record counts only as long as the
 // engine has the record at that revision with that sum. Nobody else gets hold of a kept record: Put and Get copy it.
