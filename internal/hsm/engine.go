@@ -364,8 +364,11 @@ func (e *engine) Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [3
 	if err != nil {
 		return false, err
 	}
+	mended := func(passed error) {
+		e.tok.reportMended("a decryption with "+string(id)+" failed once, and not again", passed)
+	}
 	yes, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (bool, error) {
-		return onPair(e, s, id, func(p pair) (bool, error) { return open.opens(s, p, ciphertext, sum) })
+		return onPair(e, s, id, func(p pair) (bool, error) { return open.opens(s, p, ciphertext, sum, mended) })
 	})
 	return yes, classify("open a ciphertext with "+string(id), err, key.Retry)
 }

@@ -113,11 +113,15 @@ func perhapsBusy(err error) bool {
 		pkcs11.CKR_DEVICE_MEMORY, pkcs11.CKR_HOST_MEMORY, pkcs11.CKR_CANT_LOCK, pkcs11.CKR_FUNCTION_CANCELED)
 }
 
-// moduleLost: only C_Initialize in a new process helps. This includes a lost login, because the process logs in only
-// once.
+// moduleLost: only C_Initialize in a new process helps.
 func moduleLost(err error) bool {
-	return isCKR(err, pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_DEVICE_ERROR,
-		pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED,
+	return tokenLost(err) ||
+		isCKR(err, pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED)
+}
+
+// tokenLost: the process no longer has the token, or the login, whatever the call was about. It logs in only once.
+func tokenLost(err error) bool {
+	return isCKR(err, pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED,
 		pkcs11.CKR_USER_NOT_LOGGED_IN, pkcs11.CKR_TOKEN_NOT_RECOGNIZED)
 }
 

@@ -99,8 +99,12 @@ func (e *engine) sameToken(s session, known key.ID) error {
 	default:
 		return nil
 	}
-	if private != 0 && e.seen.counts() && s.answers(private, named) {
-		return nil
+	if private != 0 && e.seen.counts() {
+		shown, err := s.attributes(private, named.Type)
+		if err == nil && bytes.Equal(shown[0], named.Value) {
+			return nil
+		}
+		e.tok.reportMended("the handle of "+what+" no longer shows it, and keyd searches for it", err)
 	}
 	began := time.Now()
 	found, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), named)
@@ -113,12 +117,6 @@ func (e *engine) sameToken(s session, known key.ID) error {
 	}
 	e.seen.saw(began)
 	return nil
-}
-
-// answers reports whether a handle shows the object that is named so.
-func (s session) answers(h pkcs11.ObjectHandle, named *pkcs11.Attribute) bool {
-	shown, err := s.attributes(h, named.Type)
-	return err == nil && bytes.Equal(shown[0], named.Value)
 }
 
 // claim makes sure that no pair was ever made under an id, as far as this process or the token can tell. It searches

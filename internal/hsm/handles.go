@@ -43,13 +43,17 @@ func (e *engine) present(s session, id key.ID) (pair, error) {
 			return p, err
 		}
 		e.forget(id)
-		e.tok.reportMended("the handles of "+string(id)+" no longer show it, and the pair is looked up again", err)
+		e.reportStale(id, err)
 	}
 	p, err := s.lookUp(id, e.own)
 	if err == nil {
 		e.remember(id, p)
 	}
 	return p, err
+}
+
+func (e *engine) reportStale(id key.ID, err error) {
+	e.tok.reportMended("the handles of "+string(id)+" no longer show it, and the pair is looked up again", err)
 }
 
 func (e *engine) recall(id key.ID) (pair, bool) {

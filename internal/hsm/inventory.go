@@ -247,6 +247,7 @@ func (e *engine) findAgain(s session, id key.ID) (o key.Object, ok bool) {
 	}
 	p, err := s.readAgain(id, e.own, p)
 	if err != nil {
+		e.reportStale(id, err)
 		return o, false
 	}
 	o = key.Object{ID: id, Label: p.label, Complete: true, Material: p.material}

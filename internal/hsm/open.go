@@ -103,21 +103,27 @@ func mgf1XOR(out, seed []byte) {
 	}
 }
 
-// opens reports whether the pair decrypts ciphertext to bytes with this SHA-256 sum. It answers no only after it has
-// decrypted a ciphertext of its own, so that keyd never takes a failing token for a wrong key. Modules answer a bad
-// ciphertext with any error, even CKR_GENERAL_ERROR.
-func (o opener) opens(s session, p pair, ciphertext []byte, sum [sha256.Size]byte) (bool, error) {
+// opens reports whether the pair decrypts ciphertext to bytes with this SHA-256 sum. Modules answer a bad ciphertext
+// with any error, even CKR_GENERAL_ERROR, and an error may pass. So opens answers no only if the token then decrypts a
+// ciphertext of keyd's own, and fails with this one again: keyd never takes a failing token for a wrong key. mended is
+// called with an error that passed.
+func (o opener) opens(s session, p pair, ciphertext []byte, sum [sha256.Size]byte, mended func(error)) (bool, error) {
 	if len(ciphertext) != p.key.Size() || new(big.Int).SetBytes(ciphertext).Cmp(p.key.N) >= 0 {
 		return false, nil
 	}
 	plain, err := o.open(s, p.private, p.key.Size(), ciphertext)
-	if sessionLost(err) || handleLost(err) {
-		return false, err
-	}
-	if err != nil {
+	if first := err; first != nil && !aboutTheToken(first) {
 		if control := o.possesses(s, p); control != nil {
 			return false, control
 		}
+		if plain, err = o.open(s, p.private, p.key.Size(), ciphertext); err == nil {
+			mended(first)
+		}
+	}
+	if aboutTheToken(err) {
+		return false, err
+	}
+	if err != nil {
 		return false, nil
 	}
 	defer clear(plain)
@@ -143,6 +149,9 @@ func (o opener) possesses(s session, p pair) error {
 	}
 	return nil
 }
+
+// aboutTheToken: the error cannot be about a ciphertext.
+func aboutTheToken(err error) bool { return sessionLost(err) || handleLost(err) || tokenLost(err) }
 
 // doesNotOpen: the error says something definite about the ciphertext, not about the token.
 func doesNotOpen(err error) bool {

@@ -61,31 +61,43 @@ func FuzzUnpadOAEP(f *testing.F) {
 	})
 }
 
-// failing is a real module whose next decryptions return CKR_GENERAL_ERROR.
+// failing is a real module whose next decryptions fail, and those of one ciphertext.
 type failing struct {
 	module
 	next *atomic.Int64
+	with pkcs11.Error
+	that *[]byte // decryptions of this fail; nil: of none
 }
 
 func (f failing) Decrypt(s pkcs11.SessionHandle, ciphertext []byte) ([]byte, error) {
 	out, err := f.module.Decrypt(s, ciphertext)
-	if f.next.Add(-1) >= 0 {
-		return nil, pkcs11.Error(pkcs11.CKR_GENERAL_ERROR)
+	if f.next.Add(-1) >= 0 || *f.that != nil && bytes.Equal(ciphertext, *f.that) {
+		return nil, f.with
 	}
 	return out, err
 }
 
 func TestAFailingTokenIsNeverTakenForAWrongKey(t *testing.T) {
 	for name, c := range map[string]struct {
-		failures int64
-		isNo     bool
+		failures int64 // of any decryption
+		with     pkcs11.Error
+		that     bool // this ciphertext's decryptions fail
+		want     string
 	}{
-		"only this ciphertext fails": {1, true},
-		"everything fails":           {1000, false},
+		"a decryption fails once":      {1, pkcs11.CKR_GENERAL_ERROR, false, "yes, mended"},
+		"it once says the data is bad": {1, pkcs11.CKR_ENCRYPTED_DATA_INVALID, false, "yes, mended"},
+		"only this ciphertext fails":   {0, pkcs11.CKR_GENERAL_ERROR, true, "no"},
+		"everything fails":             {1000, pkcs11.CKR_GENERAL_ERROR, false, "an error, and the process ends"},
+		"the login is lost":            {1, pkcs11.CKR_USER_NOT_LOGGED_IN, false, "an error, and the process ends"},
+		"the token is taken out":       {1, pkcs11.CKR_DEVICE_REMOVED, false, "an error, and the process ends"},
+		"a session is lost":            {1, pkcs11.CKR_SESSION_CLOSED, false, "yes, mended"},
+		"a handle is lost":             {1, pkcs11.CKR_KEY_HANDLE_INVALID, false, "yes, mended"},
+		"its new handle is lost too":   {2, pkcs11.CKR_KEY_HANDLE_INVALID, false, "an error"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var next atomic.Int64
-			e := inProcess(t, func(m module) module { return failing{m, &next} })
+			var that []byte
+			e := inProcess(t, func(m module) module { return failing{m, &next, c.with, &that} })
 			id := newID(t)
 			if err := e.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048, ""); err != nil {
 				t.Fatal(err)
@@ -94,13 +106,27 @@ func TestAFailingTokenIsNeverTakenForAWrongKey(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			next.Store(c.failures)
-			yes, err := e.Opens(t.Context(), id, seal(t, pub, []byte("x")), sha256.Sum256([]byte("x")))
-			if yes || (err == nil) != c.isNo {
-				t.Errorf("got %v, %v", yes, err)
+			got := ""
+			e.tok.mended = func(string, error) { got = ", mended" }
+			ciphertext := seal(t, pub, []byte("x"))
+			if c.that {
+				that = ciphertext
 			}
-			if e.tok.isDead() == c.isNo {
-				t.Errorf("the process ends: %v", e.tok.isDead())
+			next.Store(c.failures)
+			yes, err := e.Opens(t.Context(), id, ciphertext, sha256.Sum256([]byte("x")))
+			switch {
+			case err != nil:
+				got = "an error"
+			case yes:
+				got = "yes" + got
+			default:
+				got = "no" + got
+			}
+			if e.tok.isDead() {
+				got += ", and the process ends"
+			}
+			if got != c.want {
+				t.Errorf("got %s, want %s (%v)", got, c.want, err)
 			}
 		})
 	}

@@ -102,7 +102,7 @@ func libraryFaults() []libraryFault {
 		{name: "a session is lost", at: "C_DecryptInit",
 			rules: once("C_DecryptInit", "before rv 0xB3"),
 			logs:  []string{"a session was lost, and another one does its work", "CKR_SESSION_HANDLE_INVALID"}},
-		{name: "an object's handle is lost", at: "C_GetAttributeValue",
+		{name: "an object's handle is lost", sample: true, at: "C_GetAttributeValue",
 			rules: once("C_GetAttributeValue", "before rv 0x82"),
 			logs:  []string{"CKR_OBJECT_HANDLE_INVALID"}},
 		{name: "a key's handle is lost", at: "C_DecryptInit",
