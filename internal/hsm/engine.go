@@ -26,6 +26,7 @@ type engine struct {
 	trial  *trial
 	limits *limits
 	making *making
+	first  *firstPass
 	audit  auditMemory
 	seen   sighting
 	heads  *signedHeads
@@ -72,11 +73,11 @@ func newEngine(ctx context.Context, mod module, cfg Config, permitted Permitted,
 	tok.mended = func(what string, lost error) { log.Info(what, "error", lost.Error()) }
 	e := &engine{
 		cfg: cfg, pin: file, tok: tok, log: log, permitted: permitted, limits: limits,
-		trust:   newTrust(cfg.StateDir),
-		memory:  newPINMemory(cfg.StateDir, trim(tok.info.SerialNumber)),
-		trial:   newTrial(cfg, tok, log),
-		heads:   newSignedHeads(cfg.StateDir),
-		seen:    sighting{share: searchShare},
+		trust:  newTrust(cfg.StateDir),
+		memory: newPINMemory(cfg.StateDir, trim(tok.info.SerialNumber)),
+		trial:  newTrial(cfg, tok, log),
+		heads:  newSignedHeads(cfg.StateDir),
+		seen:   sighting{share: searchShare}, first: newFirstPass(),
 		handles: map[key.ID]pair{}, vacant: map[key.ID]bool{}, drawn: map[key.ID]time.Time{}, asked: map[key.ID]bool{},
 	}
 	e.making = newMaking(cfg.Sessions, e.trial.oneAtATime)
@@ -342,6 +343,7 @@ func (e *engine) PublicKey(ctx context.Context, id key.ID) (key.Material, error)
 	if err != nil {
 		return key.Material{}, err
 	}
+	e.beforeSearch(ctx, id)
 	p, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (pair, error) {
 		p, err := e.present(s, id)
 		if err == nil {
@@ -367,6 +369,7 @@ func (e *engine) Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [3
 	mended := func(passed error) {
 		e.tok.reportMended("a decryption with "+string(id)+" failed once, and not again", passed)
 	}
+	e.beforeSearch(ctx, id)
 	yes, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (bool, error) {
 		return onPair(e, s, id, func(p pair) (bool, error) { return open.opens(s, p, ciphertext, sum, mended) })
 	})

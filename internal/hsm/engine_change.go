@@ -43,6 +43,7 @@ func (e *engine) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, e
 	if _, err := e.trust.check(kek, by); err != nil {
 		return nil, err
 	}
+	e.beforeSearch(ctx, id)
 	ciphertext, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) ([]byte, error) {
 		e.fate.RLock()
 		defer e.fate.RUnlock()

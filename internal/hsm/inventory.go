@@ -37,6 +37,7 @@ func (e *engine) Inventory(ctx context.Context) ([]key.Object, error) {
 		return nil, classify("list the key pairs", err, key.Retry)
 	}
 	e.rememberAll(p.pairs)
+	e.first.passed()
 	e.limits.shown(p.shown)
 	return p.shown, nil
 }
@@ -209,6 +210,7 @@ func (e *engine) Find(ctx context.Context, id key.ID) ([]key.Object, error) {
 		_, err := e.tokenInfo()
 		return nil, classify("look for the key pair "+string(id), err, key.Retry)
 	}
+	e.beforeSearch(ctx, id)
 	found, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) ([]key.Object, error) {
 		if o, ok := e.findAgain(s, id); ok {
 			return []key.Object{o}, nil
