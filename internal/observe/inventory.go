@@ -13,12 +13,14 @@ import (
 
 // inventory is the HSM's inventory, read once for all keys.
 type inventory struct {
-	reading sync.Mutex // held during a reading: keys that come meanwhile share it
+	reading chan struct{} // has a place during a reading: keys that come meanwhile share it
 	mu      sync.Mutex
 	at      time.Time               // when the reading began; zero: never
 	objects map[string][]key.Object // by name of the key, in lower case
 	err     error
 }
+
+func newInventory() inventory { return inventory{reading: make(chan struct{}, 1)} }
 
 // hsm is one key's part of the inventory, read at most an age ago.
 func (o *Observer) hsm(ctx context.Context, name string, age time.Duration) record.HSMSeen {
@@ -26,8 +28,12 @@ func (o *Observer) hsm(ctx context.Context, name string, age time.Duration) reco
 		return seen
 	}
 	asked := o.now()
-	o.inventory.reading.Lock()
-	defer o.inventory.reading.Unlock()
+	select {
+	case o.inventory.reading <- struct{}{}:
+		defer func() { <-o.inventory.reading }()
+	case <-ctx.Done(): // an HSM may be slow for longer than a step may take
+		return record.HSMSeen{Begun: asked, Err: ctx.Err()}
+	}
 	if seen, ok := o.inventory.since(asked, o.now(), name); ok {
 		return seen
 	}

@@ -86,7 +86,7 @@ func New(c Config) *Observer {
 	if c.Metrics != nil {
 		c.Metrics.clock = c.Clock
 	}
-	return &Observer{Config: c, cache: newCache(), sweeps: newSweeps()}
+	return &Observer{Config: c, cache: newCache(), sweeps: newSweeps(), inventory: newInventory()}
 }
 
 // now has no monotonic reading: keyd plans by the wall clock, even if somebody set it.
