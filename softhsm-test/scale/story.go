@@ -180,10 +180,11 @@ func (s *story) prove(ctx context.Context) error {
 	if err := s.configure(never, pause); err != nil {
 		return err
 	}
+	listings := s.ledger.counted.vault["versions"]
 	if _, err := s.restarted(ctx, "keyd"); err != nil {
 		return err
 	}
-	if err := s.untilLooked(ctx); err != nil {
+	if err := s.untilLooked(ctx, listings+s.keys); err != nil {
 		return err
 	}
 	before, err := s.ledger.all(ctx)
@@ -206,10 +207,14 @@ func (s *story) prove(ctx context.Context) error {
 // looking are the calls to a vault that only a look makes, and no proof.
 var looking = []string{"versions", "list", "rotationpolicy"}
 
-// untilLooked waits until the looks that follow a start have ended. Proofs go on.
-func (s *story) untilLooked(ctx context.Context) error {
+// untilLooked waits until the looks that follow a start have ended, with so many listings of versions in all. Proofs go
+// on.
+func (s *story) untilLooked(ctx context.Context, listings int) error {
 	last, since := -1, time.Now()
 	return s.wait(ctx, "the looks after the start are over", func() bool {
+		if s.ledger.counted.vault["versions"] < listings {
+			return false
+		}
 		looks := 0
 		for _, op := range looking {
 			looks += s.ledger.counted.vault[op]
