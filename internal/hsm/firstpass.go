@@ -8,8 +8,8 @@ import (
 )
 
 // firstPass is the pass over the token that comes before the first search for a single pair. A search costs more the
-// more objects a token has: after a start, with ten thousand pairs, the searches of the first proofs would take the
-// token for hours. One pass costs about as much as ten searches.
+// more objects a token has. Without the pass, the first proofs after a start would each search, and nothing else would
+// get its turn on a token with many pairs.
 type firstPass struct {
 	once  sync.Once
 	ended chan struct{}

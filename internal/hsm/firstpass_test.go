@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
 )
@@ -56,5 +57,19 @@ func TestTheFirstPassGoesOnWhenItsCallerGivesUp(t *testing.T) {
 	<-e.first.ended
 	if _, known := e.recall(id); !known {
 		t.Error("the pass of a caller that gave up was not finished")
+	}
+}
+
+// A module may give a handle to another object.
+func TestAPairWhoseHandleShowsAnotherOneIsSearchedFor(t *testing.T) {
+	e := inProcess(t, func(real module) module { return real })
+	known, other := mustGenerate(t, e), mustGenerate(t, e)
+	stale, _ := e.recall(known)
+	wrong, _ := e.recall(other)
+	stale.private = wrong.private
+	e.remember(known, stale)
+	e.seen.saw(time.Now().Add(-time.Minute))
+	if err := e.Generate(t.Context(), newID(t), "sa-cmk-key", 2, key.RSA2048, known); err != nil {
+		t.Error(err)
 	}
 }

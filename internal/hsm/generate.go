@@ -101,7 +101,10 @@ func (e *engine) sameToken(s session, known key.ID) error {
 	}
 	if private != 0 && e.seen.counts() {
 		shown, err := s.attributes(private, named.Type)
-		if err == nil && bytes.Equal(shown[0], named.Value) {
+		if err == nil && !bytes.Equal(shown[0], named.Value) {
+			err = errors.New("it shows another object")
+		}
+		if err == nil {
 			return nil
 		}
 		e.tok.reportMended("the handle of "+what+" no longer shows it, and keyd searches for it", err)
